@@ -1,0 +1,1 @@
+"""The process: settings in, answers out. May import `memory` and `stream`."""

@@ -1,0 +1,73 @@
+"""What a question and an answer are, inside the process. `daemon/payloads.py` turns them from and into MQTT payloads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stream.types import Span
+
+Status = Literal["ok", "no_evidence", "busy", "expired", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question, checked. `cameras` empty means all; times are seconds since the epoch."""
+
+    id: str
+    question: str
+    cameras: tuple[str, ...] = ()
+    since_s: float | None = None
+    until_s: float | None = None
+    stream: bool = True  # publish chunks while the answer is written
+    evidence: int | None = None  # spans wanted; None takes the setting
+    received_s: float = 0.0
+    deadline_s: float | None = None  # wall time after which nobody waits any more
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A moment the answer rests on."""
+
+    camera: str
+    span: Span
+    weight: float  # share of the answer's attention that went to this moment, 0..1
+    jpeg: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A time in which a camera was not seen. `until_s` None: still so."""
+
+    camera: str
+    since_s: float
+    until_s: float | None
+    reason: str  # unreachable, ended, frozen, stopped, ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds since the question arrived."""
+
+    queue_ms: float
+    first_token_ms: float | None
+    total_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back. `text` of an `error`, `busy` or `expired` answer says what to do about it."""
+
+    id: str
+    status: Status
+    text: str
+    confidence: float | None = None
+    evidence: tuple[Evidence, ...] = ()
+    memory_from_s: float | None = None
+    memory_to_s: float | None = None
+    newest_age_s: float | None = None
+    gaps: tuple[Gap, ...] = ()
+    asked_s: float = 0.0
+    answered_s: float = 0.0
+    timing: Timing = Timing(0.0, None, 0.0)
+    model: str = ""

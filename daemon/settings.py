@@ -1,0 +1,225 @@
+"""The configuration file: one frozen pydantic model per section, unknown keys refused, errors that name key and file.
+
+YAML, because that is what people with cameras already write. `${NAME}` in any text is replaced from the
+environment; a password may also stand in a file (`password_file`) or in a systemd credential.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from stream.errors import ConfigError
+from stream.policy import nearest
+
+NAME_PATTERN = r"^[a-z0-9_]+$"  # a camera's name is a topic level and a file name: nothing to escape, ever
+RESERVED_CAMERA_NAMES = frozenset({"query", "answer", "evidence", "watch", "events", "status", "available", "stats"})
+MQTT_CREDENTIAL = "mqtt-password"  # systemd: LoadCredential=mqtt-password:/etc/longwatch/mqtt-password
+
+Method = dict[str, dict[str, Any]]  # one key: the method's name; its value: the method's options
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class TlsSettings(Section):
+    """Encrypted connection to the broker."""
+
+    ca_file: Path | None = Field(None, description="CA that signed the broker's certificate; default: the system's")
+    cert_file: Path | None = Field(None, description="client certificate, when the broker asks for one")
+    key_file: Path | None = None
+
+
+class MqttSettings(Section):
+    """Where questions come from and answers go."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(1883, ge=1, le=65535)
+    prefix: str = Field("longwatch", pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$")
+    client_id: str = Field("longwatch", min_length=1, description="also the name of the persistent session")
+    username: str | None = None
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    protocol: Literal["5", "3.1.1"] = "5"
+    keepalive_s: int = Field(20, ge=5, le=600)
+    session_expiry_s: int = Field(86_400, ge=0, description="how long the broker keeps questions while we are down")
+    reply_prefixes: tuple[str, ...] = Field(
+        (), description="topics outside our prefix that a reply may go to, e.g. `clients/`; ours is always allowed"
+    )
+    max_payload_bytes: int = Field(65_536, ge=256)
+    max_outgoing: int = Field(10_000, ge=16, description="messages held while the broker is away")
+    tls: TlsSettings | None = None
+
+    @model_validator(mode="after")
+    def _one_password(self) -> MqttSettings:
+        if self.password is not None and self.password_file is not None:
+            raise ValueError("give `password` or `password_file`, not both")
+        if self.username is None and (self.password is not None or self.password_file is not None):
+            raise ValueError("`password` needs a `username`")
+        return self
+
+    def secret(self) -> str | None:
+        """The password from the file, the systemd credential or the setting. Raises ConfigError for a missing file."""
+        if self.password is not None:
+            return self.password.get_secret_value()
+        path = self.password_file
+        if path is None and self.username and (folder := os.environ.get("CREDENTIALS_DIRECTORY")):
+            credential = Path(folder) / MQTT_CREDENTIAL
+            path = credential if credential.exists() else None
+        if path is None:
+            return None
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"mqtt.password_file: cannot read {path}: {error.__class__.__name__}") from error
+
+
+class CameraSettings(Section):
+    """One source: an RTSP url, a file (looped unless told otherwise) or a device such as /dev/video0."""
+
+    url: str = Field(min_length=1)
+    enabled: bool = True
+    loop: bool = Field(True, description="files only: start again at the end")
+    realtime: bool = Field(True, description="files only: play at the pace of the pts")
+    timeout_s: float = Field(5.0, ge=1.0, le=60.0, description="no packet for this long is a dead connection")
+    stale_after_s: float = Field(9.0, ge=1.0, le=600.0, description="no decodable frame for this long is `offline`")
+    gate: tuple[Method, ...] = Field((), description="overrides the common gate for this camera")
+    options: dict[str, str] = Field(default_factory=dict, description="passed to FFmpeg as they are")
+
+
+class ModelSettings(Section):
+    """Which checkpoint reads the frames."""
+
+    path: str = Field("tiny", description="`tiny`, a directory written by save_pretrained, or a hub id")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: int = Field(0, ge=0, description="torch threads; 0 leaves one core for the cameras")
+    system_prompt: str | None = Field(None, description="default: the checkpoint's own")
+
+
+class MemorySettings(Section):
+    """How much is remembered, and what leaves first."""
+
+    carriers: int = Field(128, ge=1, le=65_536, description="hard limit of carriers per camera")
+    detail_frames: int = Field(4, ge=0, le=64, description="newest frames kept at full detail")
+    positions: Literal["auto", "compact", "spaced", "time"] = "auto"
+    retain: Method = Field(default_factory=lambda: {"adjacent": {}})
+    recall: Method = Field(default_factory=lambda: {"all": {}})
+    seed: int = 0
+
+    @field_validator("retain", "recall")
+    @classmethod
+    def _one_method(cls, value: Method) -> Method:
+        if len(value) != 1:
+            raise ValueError(f"exactly one method, e.g. {{adjacent: {{}}}}; got {len(value)}")
+        return value
+
+
+class AnswerSettings(Section):
+    """How questions are answered."""
+
+    max_tokens: int = Field(64, ge=1, le=2048)
+    max_question_chars: int = Field(2000, ge=16)
+    max_queue: int = Field(64, ge=1, description="questions waiting; one more is answered `busy`")
+    deadline_s: float = Field(30.0, gt=0, description="when the question does not say")
+    evidence: int = Field(2, ge=0, le=16, description="spans named in an answer, when the question does not say")
+
+
+class Settings(Section):
+    """A whole configuration file."""
+
+    cameras: dict[str, CameraSettings] = Field(min_length=1)
+    mqtt: MqttSettings = MqttSettings()
+    model: ModelSettings = ModelSettings()
+    memory: MemorySettings = MemorySettings()
+    answer: AnswerSettings = AnswerSettings()
+    gate: tuple[Method, ...] = ({"stride": {"fps": 1.0}}, {"still": {}})
+    snapshot_every_s: float = Field(10.0, ge=0, description="0 publishes no snapshots")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("cameras")
+    @classmethod
+    def _camera_names(cls, cameras: dict[str, CameraSettings]) -> dict[str, CameraSettings]:
+        for name in cameras:
+            if not re.match(NAME_PATTERN, name):
+                raise ValueError(f"camera name {name!r} may only hold a-z, 0-9 and _")
+            if name in RESERVED_CAMERA_NAMES:
+                raise ValueError(f"camera name {name!r} is a topic of ours; choose another")
+        return cameras
+
+
+def load(path: Path) -> Settings:
+    """The settings in YAML file `path`. Raises ConfigError: one line that names the file and each bad key."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error.__class__.__name__}); give a YAML file") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "unknown place"
+        raise ConfigError(f"{path}: not YAML at {where}: {getattr(error, 'problem', None) or 'syntax'}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected `cameras:` and other sections, got {type(raw).__name__}")
+    return parse(raw, str(path))
+
+
+def parse(raw: dict[str, Any], place: str) -> Settings:
+    """Settings from plain data; `place` names it in errors. Raises ConfigError."""
+    try:
+        return Settings.model_validate(_expand(raw, place, ()))
+    except ValidationError as error:
+        problems = [_describe(raw, item) for item in error.errors(include_url=False, include_input=False)]
+        raise ConfigError(f"{place}: {'; '.join(problems)}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{place}: nested too deeply") from error
+
+
+def _expand(value: Any, place: str, at: tuple[str, ...]) -> Any:
+    """`value` with every `${NAME}` replaced from the environment."""
+    if isinstance(value, dict):
+        return {key: _expand(item, place, (*at, str(key))) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, place, (*at, str(index))) for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in os.environ:
+            raise ConfigError(f"{place}: {'.'.join(at)}: environment variable {name} is not set")
+        return os.environ[name]
+
+    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", replace, value)
+
+
+def _describe(raw: dict[str, Any], item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"{key}: unknown key; {nearest(str(item['loc'][-1]), _siblings(item['loc']))}"
+    return f"{key}: {item['msg'].removeprefix('Value error, ')}"
+
+
+def _siblings(loc: tuple[str | int, ...]) -> list[str]:
+    """The keys that would have been known where `loc` ends."""
+    model: type[BaseModel] = Settings
+    for part in loc[:-1]:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            continue  # a camera's name, or an index
+        kinds = [kind for kind in _models(field.annotation) if issubclass(kind, BaseModel)]
+        model = kinds[0] if kinds else model
+    return list(model.model_fields)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [found for arg in getattr(annotation, "__args__", ()) for found in _models(arg)]

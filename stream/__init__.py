@@ -1,0 +1,1 @@
+"""Camera to carriers: everything that knows PyAV or the model. Imports neither `memory` nor `daemon`."""

@@ -1,0 +1,105 @@
+"""What flows between the stages. Read this file first.
+
+    Frame -> Verdict -> VisualTokens -> Carrier (-> bank -> MemoryView -> Answer, in `memory` and `daemon`)
+
+Shape letters, used in every trailing comment of the project:
+    H, W   picture height and width, pixels          L    layers of the language model
+    N      visual tokens of one frame                Hkv  key/value heads
+    D      width of the language model               Dh   width of one head
+    M      carriers the bank may hold                n    carriers it holds now
+    S      tokens of the system prompt               B    cameras (or views) in one batch
+
+Times are seconds since the Unix epoch in names ending `wall_s`, seconds on a clip's own axis in `pts_s`.
+There is no batch axis on these types: one frame of one camera each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded picture, already scaled to the model's input size.
+
+    `index` counts the camera's frames over its whole life, `segment` counts its connections: pts spacing means
+    nothing across a change of segment.
+    """
+
+    camera: str
+    index: int
+    segment: int
+    pts_s: float  # spacing within a segment only; the first is 0.0
+    wall_s: float  # arrival on our clock: the truth
+    image: np.ndarray  # uint8 RGB [H, W, 3]
+    jpeg: bytes = b""  # evidence picture, made only for frames the gate kept
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a gate says of one frame. `score` is the gate's own measure (larger = more worth keeping)."""
+
+    keep: bool
+    score: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The time a carrier stands for, and how many frames were folded into it."""
+
+    first_s: float
+    last_s: float
+    count: int = 1
+
+    def join(self, other: Span) -> Span:
+        """The smallest span that covers both; counts add up."""
+        return Span(min(self.first_s, other.first_s), max(self.last_s, other.last_s), self.count + other.count)
+
+    def overlaps(self, since_s: float | None, until_s: float | None) -> bool:
+        """Whether any moment of the span lies in [since_s, until_s]; None is open."""
+        return (since_s is None or self.last_s >= since_s) and (until_s is None or self.first_s <= until_s)
+
+
+@dataclass(frozen=True, slots=True)
+class VisualTokens:
+    """A frame after tower, projector and pooling, in the language model's input space."""
+
+    feats: Tensor  # [N, D]
+    grid: tuple[int, int]  # rows, columns; rows * columns == N
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """One frame as the memory keeps it: one position's keys and values at every layer (VideoScan, arXiv 2503.09387).
+
+    Keys are stored BEFORE rotary embedding; they are rotated when read. `detail_*` hold the same frame's visual
+    tokens, kept only while the frame is among the last k.
+    """
+
+    camera: str
+    frame: int
+    span: Span
+    digest: Tensor  # [D] mean of the frame's visual tokens: the carrier's input embedding
+    keys: Tensor  # [L, Hkv, Dh] un-rotated
+    values: Tensor  # [L, Hkv, Dh]
+    detail_keys: Tensor  # [L, Hkv, N, Dh] un-rotated
+    detail_values: Tensor  # [L, Hkv, N, Dh]
+    jpeg: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The one way to ask any method for less. Hard limits: a method never exceeds them."""
+
+    carriers: int  # bank size M
+    detail_frames: int  # k, newest frames kept at full detail
+
+    def __post_init__(self) -> None:
+        if self.carriers < 1 or self.detail_frames < 0:
+            raise ValueError(f"budget needs carriers >= 1 and detail_frames >= 0, got {self}")
