@@ -1,4 +1,4 @@
-"""What a question and an answer are, inside the process. `daemon/payloads.py` turns them from and into MQTT payloads."""
+"""What a question and an answer are, inside the process. `daemon/payloads.py` is their form on the wire."""
 
 from __future__ import annotations
 

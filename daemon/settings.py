@@ -176,7 +176,7 @@ def parse(raw: dict[str, Any], place: str) -> Settings:
     try:
         return Settings.model_validate(_expand(raw, place, ()))
     except ValidationError as error:
-        problems = [_describe(raw, item) for item in error.errors(include_url=False, include_input=False)]
+        problems = [_describe(item) for item in error.errors(include_url=False, include_input=False)]
         raise ConfigError(f"{place}: {'; '.join(problems)}") from error
     except RecursionError as error:
         raise ConfigError(f"{place}: nested too deeply") from error
@@ -200,7 +200,7 @@ def _expand(value: Any, place: str, at: tuple[str, ...]) -> Any:
     return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", replace, value)
 
 
-def _describe(raw: dict[str, Any], item: Any) -> str:
+def _describe(item: Any) -> str:
     key = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         return f"{key}: unknown key; {nearest(str(item['loc'][-1]), _siblings(item['loc']))}"
