@@ -1,0 +1,86 @@
+"""Checkpoints: what the rest of the project may ask of a model, and the table of adapters by `model_type`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    from stream.attention import Mass
+    from stream.kv import Past, Slab
+    from stream.types import VisualTokens
+
+TABLE: dict[str, str] = {"llava_onevision": "stream.model.llava_onevision:LlavaOnevision"}
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """The numbers a checkpoint fixes."""
+
+    name: str
+    layers: int  # L
+    kv_heads: int  # Hkv
+    head_width: int  # Dh
+    width: int  # D
+    visual: int  # N
+    grid: tuple[int, int]
+    image_px: int  # H = W
+    max_positions: int
+    positions: str  # the scheme it was trained with
+    carriers: int | None  # bank size it was trained with; None: any
+    trained: bool  # for carriers; else answers from memory are what a frozen model happens to give
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def carrier_bytes(self) -> int:
+        """Keys and values of one carrier over all layers."""
+        return 2 * self.layers * self.kv_heads * self.head_width * self.dtype.itemsize
+
+
+class Model(Protocol):
+    """A vision-language checkpoint. Not thread-safe: one thread owns it."""
+
+    geometry: Geometry
+
+    def encode(self, images: np.ndarray) -> list[VisualTokens]:
+        """Pictures uint8 [B, H, W, 3] at model size -> tokens in the language model's space."""
+        ...
+
+    def system(self) -> Past:
+        """The system prompt's keys and values: computed once, shared by all cameras, never evicted."""
+        ...
+
+    def slab(self, pasts: Sequence[Past], room: int) -> Slab:
+        """A cache over the system prompt and one past per row, with `room` for new tokens."""
+        ...
+
+    def forward(self, embeds: Tensor, positions: Tensor, slab: Slab, mass: Mass | None = None) -> Tensor:
+        """Run [B, T, D] at `positions` [B, T] on top of `slab`, causal among themselves; hidden states [B, T, D]."""
+        ...
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states [B, D] -> scores over the vocabulary [B, V]."""
+        ...
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token ids [...] -> embeddings [..., D]."""
+        ...
+
+    def question_ids(self, question: str) -> list[int]:
+        """A question with all that stands between the frames and the answer's first token."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Answer tokens as text, special tokens left out."""
+        ...
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        ...

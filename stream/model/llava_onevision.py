@@ -1,0 +1,148 @@
+"""Adapter for Hugging Face `LlavaOnevisionForConditionalGeneration` (SigLIP + MLP + Qwen2).
+
+Calls the checkpoint's own modules and bends only what transformers offers to bend: the rotary module is disarmed,
+attention goes through a registered function, the cache is ours. No forward is replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stream.attention import Block, Mass, Plan, install
+from stream.kv import Past, Slab
+from stream.model import Geometry
+from stream.model.card import Card
+from stream.rope import disarm
+from stream.rule import causal
+from stream.types import VisualTokens
+
+
+class LlavaOnevision:
+    """See `stream.model.Model`. `net` is in eval mode on its device; `tokenizer` is the checkpoint's own."""
+
+    def __init__(self, net: Any, tokenizer: Any, card: Card, name: str) -> None:
+        self.net, self.tokenizer, self.card = net, tokenizer, card
+        self.language = net.model.language_model
+        text, vision = net.config.text_config, net.config.vision_config
+        head_width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        side = -(-(vision.image_size // vision.patch_size) // 2)  # apply_pooling halves the grid, rounding up
+        self.geometry = Geometry(
+            name=name,
+            layers=text.num_hidden_layers,
+            kv_heads=text.num_key_value_heads,
+            head_width=head_width,
+            width=text.hidden_size,
+            visual=side * side,
+            grid=(side, side),
+            image_px=vision.image_size,
+            max_positions=text.max_position_embeddings,
+            positions=card.positions,
+            carriers=card.carriers,
+            trained=card.trained,
+            dtype=net.dtype,
+            device=net.device,
+        )
+        self.rope = disarm(self.language, head_width)
+        install(self.language)
+        self._mean = torch.tensor(card.image_mean, device=net.device).view(1, 3, 1, 1) * 255.0
+        self._std = torch.tensor(card.image_std, device=net.device).view(1, 3, 1, 1) * 255.0
+        self._system: Past | None = None
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """uint8 [B, H, W, 3] -> normalised [B, 3, H, W] in the model's dtype."""
+        planes = images.to(self.geometry.device).permute(0, 3, 1, 2).float()
+        return ((planes - self._mean) / self._std).to(self.geometry.dtype)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Normalised [B, 3, H, W] -> pooled visual tokens [B, N, D]."""
+        found = self.net.model.get_video_features(pixels[:, None], return_dict=True).pooler_output
+        return found[:, : self.geometry.visual]  # type: ignore[no-any-return]  # the newline that ends a video is cut
+
+    @torch.inference_mode()
+    def encode(self, images: np.ndarray) -> list[VisualTokens]:
+        """See `Model.encode`."""
+        feats = self.features(self.pixels(torch.from_numpy(images)))
+        return [VisualTokens(row, self.geometry.grid) for row in feats]
+
+    @torch.inference_mode()
+    def system(self) -> Past:
+        """See `Model.system`. Computed at the first call."""
+        if self._system is None:
+            geo = self.geometry
+            ids = self.system_ids()
+            none = torch.zeros(geo.layers, geo.kv_heads, 0, geo.head_width, dtype=geo.dtype, device=geo.device)
+            slab = Slab([Past(none, none, torch.zeros(0))], len(ids), self.rope)
+            positions = torch.arange(len(ids), dtype=torch.float32)
+            self.forward(self.embed(torch.tensor([ids])), positions[None], slab)
+            keys = torch.stack([keys[0] for keys, _ in slab.fresh])
+            values = torch.stack([values[0] for _, values in slab.fresh])
+            self._system = Past(keys.clone(), values.clone(), positions)
+        return self._system
+
+    def system_ids(self) -> list[int]:
+        """Tokens of everything that stands before the frames; at least one, it is the attention sink."""
+        return list(self.tokenizer.encode(self.card.prefix, add_special_tokens=False))
+
+    @torch.inference_mode()
+    def slab(self, pasts: Sequence[Past], room: int) -> Slab:
+        """See `Model.slab`."""
+        system = self.system()
+        return Slab([Past.join([system, past]) for past in pasts], room, self.rope)
+
+    @torch.inference_mode()
+    def forward(self, embeds: Tensor, positions: Tensor, slab: Slab, mass: Mass | None = None) -> Tensor:
+        """See `Model.forward`."""
+        positions = positions.to(self.geometry.device)
+        slab.extend(positions)
+        length = embeds.shape[1]
+        block = Block(0, length, self.rope.at(positions, embeds), None, slab.mask(causal(length)))
+        return self.run(embeds, Plan((block,), mass), slab)
+
+    def run(self, embeds: Tensor, plan: Plan, slab: Slab | None = None) -> Tensor:
+        """The language model over `embeds` [B, T, D] under `plan`; hidden states [B, T, D]."""
+        out = self.language(
+            inputs_embeds=embeds,
+            past_key_values=slab,
+            use_cache=slab is not None,
+            position_ids=torch.zeros(1, 1, dtype=torch.long, device=embeds.device),  # positions are in the plan
+            plan=plan,
+        )
+        return out.last_hidden_state  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """See `Model.logits`."""
+        return self.net.lm_head(hidden).float()  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def embed(self, ids: Tensor) -> Tensor:
+        """See `Model.embed`."""
+        return self.net.get_input_embeddings()(ids.to(self.geometry.device))  # type: ignore[no-any-return]
+
+    def question_ids(self, question: str) -> list[int]:
+        """See `Model.question_ids`. Special tokens written in a question stay plain text."""
+        before, _, after = self.card.suffix.partition("{question}")
+        ids: list[int] = []
+        for text, special in ((before, True), (question, False), (after, True)):
+            ids += self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not special)
+        return ids
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """An answer as the model should write it: its text and the token that ends it."""
+        return [*self.tokenizer.encode(answer, add_special_tokens=False), self.tokenizer.eos_token_id]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See `Model.decode`."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """See `Model.stop_ids`."""
+        ends = self.net.generation_config.eos_token_id
+        found = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
+        return frozenset(int(item) for item in found if item is not None)

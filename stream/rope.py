@@ -1,0 +1,62 @@
+"""Rotary positions, applied when keys are read (RoFormer, arXiv 2104.09864, in the half-split form of Qwen2).
+
+Keys are stored un-rotated, so a position is a setting of the reader and never a property of what is stored. The
+frequencies come from the checkpoint's own rotary module, scaling included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """Cosines and sines for some positions; broadcasts over heads."""
+
+    cos: Tensor  # [B or 1, 1, T, Dh]
+    sin: Tensor  # [B or 1, 1, T, Dh]
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """`states` [B, heads, T, Dh] turned to their positions; same dtype."""
+        half = states.shape[-1] // 2
+        turned = torch.cat((-states[..., half:], states[..., :half]), dim=-1)
+        return states * self.cos + turned * self.sin
+
+    def take(self, index: Tensor) -> Rotation:
+        """The rotations of positions `index` [K] only."""
+        return Rotation(self.cos[..., index, :], self.sin[..., index, :])
+
+
+class Rope:
+    """Positions -> Rotation, through the checkpoint's rotary module (kept aside by `disarm`)."""
+
+    def __init__(self, rotary: nn.Module) -> None:
+        self._rotary = rotary
+
+    def at(self, positions: Tensor, like: Tensor) -> Rotation:
+        """Rotations for `positions` [B, T] (whole or fractional) in the dtype and on the device of `like`."""
+        cos, sin = self._rotary(like, positions)
+        return Rotation(cos.unsqueeze(1), sin.unsqueeze(1))
+
+
+class Unrotated(nn.Module):
+    """Stands in the place of `rotary_emb`: cos 1 and sin 0 leave queries and keys as they are, bit for bit."""
+
+    def __init__(self, head_width: int) -> None:
+        super().__init__()
+        self.head_width = head_width
+
+    def forward(self, hidden: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002 - the slot's shape
+        """Cosines [1, 1, Dh] of one and sines of zero, whatever the positions."""
+        shape = (1, 1, self.head_width)
+        return hidden.new_ones(shape), hidden.new_zeros(shape)
+
+
+def disarm(language_model: nn.Module, head_width: int) -> Rope:
+    """Take the rotary module out of a Hugging Face text model and return it as a Rope."""
+    rope = Rope(language_model.rotary_emb)  # type: ignore[arg-type]
+    language_model.rotary_emb = Unrotated(head_width)
+    return rope
