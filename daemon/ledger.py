@@ -1,0 +1,60 @@
+"""Which ids are being answered or were answered lately: an id is answered once. Pure data."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Literal
+
+from daemon.messages import Answer, Query
+
+MAX_KEPT = 256
+KEPT_S = 3600.0  # longer than any redelivery; after that a reused id is a new question
+
+
+@dataclass(slots=True)
+class _Entry:
+    asked: tuple[object, ...]
+    since_s: float
+    answer: Answer | None = None
+
+
+class Ledger:
+    """Bounded memory of ids and their answers (pictures included, since a repeat gets the same answer)."""
+
+    def __init__(self, max_kept: int = MAX_KEPT, kept_s: float = KEPT_S) -> None:
+        self._max_kept = max_kept
+        self._kept_s = kept_s
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def open(self, query: Query) -> Answer | Literal["new", "pending", "other"]:
+        """What to do with `query`: ask it (`new`), wait (`pending`), repeat an answer, or refuse (`other` question)."""
+        self._forget(query.received_s)
+        asked = (query.question, query.cameras, query.since_s, query.until_s)
+        entry = self._entries.get(query.id)
+        if entry is None:
+            self._entries[query.id] = _Entry(asked, query.received_s)
+            return "new"
+        if entry.asked != asked:
+            return "other"
+        return entry.answer or "pending"
+
+    def close(self, query_id: str, answer: Answer) -> None:
+        """Remember the answer of an open id. `busy` frees it: whoever asks again wants another try."""
+        if answer.status == "busy":
+            self._entries.pop(query_id, None)
+        entry = self._entries.get(query_id)
+        if entry is not None and entry.answer is None:
+            entry.answer = answer
+
+    def _forget(self, now_s: float) -> None:
+        """Oldest first; ids still being answered leave last, but the bound is hard."""
+        old = [key for key, entry in self._entries.items() if entry.answer and now_s - entry.since_s > self._kept_s]
+        for key in old:
+            del self._entries[key]
+        while len(self._entries) >= self._max_kept:
+            answered = next((key for key, entry in self._entries.items() if entry.answer), None)
+            del self._entries[answered if answered is not None else next(iter(self._entries))]

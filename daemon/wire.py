@@ -1,0 +1,188 @@
+"""The shapes that travel over MQTT, as pydantic models: the one source of `daemon/schemas/*.json`.
+
+Times are seconds since the Unix epoch. Answers may gain keys; a reader ignores keys it does not know. Questions may
+not: a misspelt key is refused, since a filter that is silently ignored gives a wrong answer.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from daemon.messages import Status
+
+ID_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
+MAX_EPOCH_S = 4_102_444_800.0  # year 2100: a larger number was given in milliseconds
+MAX_DEADLINE_MS = 86_400_000
+
+Epoch = Annotated[float, Field(ge=0, le=MAX_EPOCH_S, allow_inf_nan=False, description="seconds since the Unix epoch")]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Availability = Literal["online", "offline", "degraded"]
+
+
+class QueryWire(BaseModel):
+    """A question. The payload may also be plain UTF-8 text, which is the question itself."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, title="Longwatch question"
+    )
+
+    v: Literal[1] = 1
+    id: str | None = Field(None, pattern=ID_PATTERN, description="answered once; generated when missing")
+    question: str = Field(min_length=1)
+    cameras: list[str] = Field([], max_length=256, description="empty: the topic's camera, else all")
+    since: Epoch | str | None = Field(None, description="epoch seconds, or ISO 8601 (daemon's local time if no offset)")
+    until: Epoch | str | None = Field(None, description="epoch seconds, or ISO 8601 (daemon's local time if no offset)")
+    stream: bool = Field(True, description="publish chunks while the answer is written")
+    evidence: int | None = Field(None, ge=0, le=16, description="moments wanted")
+    deadline_ms: float | None = Field(
+        None, gt=0, le=MAX_DEADLINE_MS, allow_inf_nan=False, description="after this nobody waits any more"
+    )
+    reply_to: str | None = Field(None, description="for MQTT 3.1.1; an MQTT 5 response topic goes first")
+
+
+class _Out(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class EvidenceWire(_Out):
+    """A moment the answer rests on."""
+
+    camera: str
+    t: float = Field(description="the newest moment of the span")
+    iso: str = Field(description="`t` as ISO 8601 in UTC")
+    span: tuple[float, float] = Field(description="first and last second")
+    count: int = Field(1, ge=1, description="frames folded into the span")
+    weight: Share = Field(description="share of the answer's attention")
+    frame: str | None = Field(None, description="topic of the JPEG")
+
+
+class GapWire(_Out):
+    """A time in which a camera was not seen."""
+
+    camera: str
+    since: float
+    until: float | None = Field(None, description="null: still so")
+    reason: str
+
+
+class MemoryWire(_Out):
+    """What the answer could look at."""
+
+    from_: float | None = Field(None, alias="from")
+    to: float | None = None
+    newest_age_s: float | None = Field(None, description="age of the newest frame when the answer was given")
+    gaps: tuple[GapWire, ...] = ()
+
+
+class TimingWire(_Out):
+    """Milliseconds since the question arrived."""
+
+    queue: float
+    first_token: float | None = None
+    total: float
+
+
+class AnswerWire(_Out):
+    """An answer. `error`, `busy` and `expired` say in `answer` what to do about it."""
+
+    model_config = ConfigDict(title="Longwatch answer")
+
+    v: Literal[1] = 1
+    id: str
+    status: Status
+    answer: str
+    confidence: Share | None = None
+    evidence: tuple[EvidenceWire, ...] = ()
+    memory: MemoryWire = MemoryWire()
+    asked_at: float = 0.0
+    answered_at: float = 0.0
+    timing_ms: TimingWire = TimingWire(queue=0.0, total=0.0)
+    model: str = ""
+
+
+class ChunkWire(_Out):
+    """A piece of an answer while it is written; pieces in order of `seq` make the text."""
+
+    model_config = ConfigDict(title="Longwatch answer chunk")
+
+    id: str
+    seq: int = Field(ge=0)
+    text: str
+
+
+class CameraState(_Out):
+    """One camera, as published retained on `<p>/<cam>/state`."""
+
+    model_config = ConfigDict(title="Longwatch camera state")
+
+    camera: str
+    state: Availability
+    reason: str = Field("", description="why it is not online; empty when it is")
+    at: float = Field(description="when this was written")
+    newest_age_s: float | None = Field(None, description="age of the newest decoded frame")
+    fps: float = Field(0.0, ge=0, description="frames decoded per second, lately")
+    frames_in: int = 0
+    frames_kept: int = 0
+    frames_skipped: int = 0
+    frames_dropped: int = 0
+    reconnects: int = 0
+    carriers: int = Field(0, description="moments remembered now")
+    memory_from: float | None = None
+    memory_to: float | None = None
+
+
+class DaemonStatus(_Out):
+    """The whole daemon, as published retained on `<p>/status`."""
+
+    model_config = ConfigDict(title="Longwatch status")
+
+    version: str
+    model: str
+    at: float = Field(description="when this was written")
+    uptime_s: float
+    cameras_online: int = 0
+    cameras_total: int = 0
+    queue_depth: int = Field(0, description="questions waiting")
+    answered: int = 0
+    frames_kept: int = 0
+    mqtt_reconnects: int = 0
+    mqtt_waiting: int = Field(0, description="messages waiting for the broker")
+    mqtt_dropped: int = Field(0, description="chunks and pictures given up while the broker was away")
+    mqtt_lost: int = Field(0, description="answers given up because the queue was full")
+
+
+_MODELS: tuple[tuple[str, type[BaseModel]], ...] = (
+    ("query", QueryWire),
+    ("answer", AnswerWire),
+    ("chunk", ChunkWire),
+    ("status", DaemonStatus),
+    ("state", CameraState),
+)
+
+
+def schemas() -> dict[str, str]:
+    """File name -> text of each JSON Schema, as `daemon/schemas/` must hold it (`python -m daemon.wire` writes it)."""
+    return {f"{name}.json": _schema(model) for name, model in _MODELS}
+
+
+def _schema(model: type[BaseModel]) -> str:
+    mode: Literal["validation", "serialization"] = "validation" if model is QueryWire else "serialization"
+    schema: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    schema.update(model.model_json_schema(mode=mode, by_alias=True))
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def _write() -> None:
+    from pathlib import Path  # only here: the module itself touches no files
+
+    folder = Path(__file__).parent / "schemas"
+    folder.mkdir(exist_ok=True)
+    for name, text in schemas().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _write()
