@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote, quote_plus, unquote
 
-SECRET_NAME = re.compile(r"(?i)(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|authorization|credentials?)$")
+SECRET_NAME = re.compile(r"(?i)(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|authorization|credential)s?$")
 
 _TOKEN = re.compile(r"\S+")
 # `//user:pass` without its `@`: cut off by a length limit, mistyped, or a password with a blank. A number is a port.
