@@ -1,0 +1,1 @@
+"""What the demo and the tests need from outside: a broker and a camera, in pure Python."""

@@ -1,0 +1,39 @@
+"""At most N frames a second, evenly: what nearly every video model does before anything else."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from stream.policy import Paper
+from stream.types import Frame, Verdict
+
+_EARLY = 0.25  # of a period: a frame this much early is taken, so that jitter does not halve the rate
+
+
+@dataclass
+class Stride:
+    """Keep frames on a grid of `1 / fps` seconds of wall time.
+
+    The grid does not move with late frames, so there is no drift: over any time T at most `fps * T + 1.25` are
+    kept. A gap longer than a period starts a new grid.
+    """
+
+    fps: float = 1.0
+    paper: ClassVar[Paper] = Paper("uniform sampling in time", "", "baseline")
+    _due_s: float = field(default=-math.inf, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fps <= 1000:
+            raise ValueError(f"fps must lie in (0, 1000], got {self.fps}")
+
+    def judge(self, frame: Frame) -> Verdict:
+        """Keep the first frame at or just before each grid point; the score is the time since the last one, periods."""
+        period_s = 1.0 / self.fps
+        early_s = self._due_s - frame.wall_s
+        if early_s > _EARLY * period_s:
+            return Verdict(keep=False, score=1.0 - early_s * self.fps, reason="stride")
+        late_s = -early_s
+        self._due_s = frame.wall_s + period_s if late_s >= period_s else self._due_s + period_s
+        return Verdict(keep=True, score=min(1e6, 1.0 + late_s * self.fps), reason="kept")

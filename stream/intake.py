@@ -1,0 +1,130 @@
+"""Decoded picture -> scaled, stamped, judged Frame. The part of a camera that needs no thread and no network.
+
+`Source` runs it in a camera's thread; `read_file` runs it over a file as fast as it goes, with time taken from the
+file, so that a replay gives the same frames every time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from stream.capture import CaptureConfig, Opener, Picture, open_capture
+from stream.clock import Stamp
+from stream.errors import NoVideo
+from stream.gate import Gate
+from stream.picture import Scaler
+from stream.types import Frame, Verdict
+
+CORRUPT = "corrupt"  # reason under which damaged frames are counted
+
+
+class Intake:
+    """Turns one camera's pictures into frames. Always: `frames_in == kept + sum(skipped.values())`.
+
+    Not thread-safe: it belongs to whoever reads the camera. `size` is (H, W) of the model's picture.
+    """
+
+    def __init__(self, camera: str, size: tuple[int, int], gate: Gate) -> None:
+        self.camera = camera
+        self.frames_in = 0
+        self.kept = 0
+        self.skipped: Counter[str] = Counter()  # by reason
+        self.picture_size = (0, 0)  # height and width the source sends now, px
+        self.last_wall_s: float | None = None  # stamp of the newest intact frame
+        self._scaler = Scaler(size)
+        self._gate = gate
+
+    def judge(self, picture: Picture, stamp: Callable[[float | None], Stamp]) -> tuple[Frame, Verdict] | None:
+        """The frame without evidence picture and what the gate says of it; None when it is damaged.
+
+        Raises CameraError when the picture cannot be scaled; it is counted as damaged then.
+        """
+        self.frames_in += 1
+        if picture.frame is None:
+            self.skipped[CORRUPT] += 1
+            return None
+        try:
+            image = self._scaler.rgb(picture.frame)
+        except BaseException:
+            self.skipped[CORRUPT] += 1
+            raise
+        self.picture_size = (picture.frame.height, picture.frame.width)
+        at = stamp(picture.pts_s)
+        self.last_wall_s = at.wall_s
+        frame = Frame(self.camera, self.frames_in - 1, at.segment, at.pts_s, at.wall_s, image)
+        verdict = self._gate.judge(frame)
+        if verdict.keep:
+            self.kept += 1
+        else:
+            self.skipped[verdict.reason] += 1
+        return frame, verdict
+
+    def accept(self, picture: Picture, stamp: Callable[[float | None], Stamp]) -> Frame | None:
+        """The finished frame with its evidence picture, or None when it was skipped. Raises CameraError."""
+        judged = self.judge(picture, stamp)
+        if judged is None or picture.frame is None or not judged[1].keep:
+            return None
+        return dataclasses.replace(judged[0], jpeg=self._scaler.jpeg(picture.frame))
+
+
+class FileTime:
+    """Stamps from a file's own time: wall = start + pts. Strictly increasing, whatever the pts do."""
+
+    def __init__(self, start_wall_s: float, frame_s: float) -> None:
+        self._start_wall_s = start_wall_s
+        self._frame_s = frame_s  # step where pts say nothing
+        self._base_s: float | None = None
+        self._last_s = -math.inf
+
+    def stamp(self, pts_s: float | None) -> Stamp:
+        """The next stamp; segment is always 0."""
+        if pts_s is None or not math.isfinite(pts_s):
+            at_s = max(0.0, self._last_s + self._frame_s)
+        else:
+            self._base_s = pts_s if self._base_s is None else self._base_s
+            at_s = pts_s - self._base_s
+        if at_s <= self._last_s:
+            at_s = self._last_s + self._frame_s
+        self._last_s = at_s
+        return Stamp(0, at_s, self._start_wall_s + at_s)
+
+
+def judged_file(
+    path: str | Path, intake: Intake, start_wall_s: float = 0.0, opener: Opener = open_capture
+) -> Iterator[tuple[Frame, Verdict]]:
+    """Every intact frame of a video file with its gate's verdict, as fast as it goes and the same every time.
+
+    Raises CameraError (missing, not a video, too large) or NoVideo (empty, audio only, nothing decodable).
+    """
+    for picture, stamp in _timed(path, intake, start_wall_s, opener):
+        judged = intake.judge(picture, stamp)
+        if judged is not None:
+            yield judged
+
+
+def read_file(
+    path: str | Path, intake: Intake, start_wall_s: float = 0.0, opener: Opener = open_capture
+) -> Iterator[Frame]:
+    """The frames of a video file that the gate keeps, with evidence pictures; time and errors as `judged_file`."""
+    for picture, stamp in _timed(path, intake, start_wall_s, opener):
+        frame = intake.accept(picture, stamp)
+        if frame is not None:
+            yield frame
+
+
+def _timed(
+    path: str | Path, intake: Intake, start_wall_s: float, opener: Opener
+) -> Iterator[tuple[Picture, Callable[[float | None], Stamp]]]:
+    damaged = intake.skipped[CORRUPT]
+    seen = intake.frames_in
+    with closing(opener(CaptureConfig(f"file://{path}"))) as capture:
+        time = FileTime(start_wall_s, 1 / (capture.info.fps or 25.0))
+        for picture in capture.pictures():
+            yield picture, time.stamp
+    if intake.frames_in - seen == intake.skipped[CORRUPT] - damaged:
+        raise NoVideo(f"{path}: not one frame could be decoded; is it damaged?")

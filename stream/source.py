@@ -1,0 +1,323 @@
+"""One camera, one thread: connect, read, gate, hand over, and after any fault connect again, for ever.
+
+    connecting --first frame--> online --fault--> offline(reason) --back-off--> connecting ...
+         `---------------------fault-----------------^                 stop() -> offline(stopped)
+
+Nothing a camera does ends the thread, and nothing blocks it for longer than about twice `timeout_s`: opening and
+reading are bounded by FFmpeg's own timeouts, decoding without result by `stale_after_s`. FFmpeg calls cannot be
+interrupted from outside, so the owner's watchdog (`Source.watchdog`) covers what is left.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Literal, TypeVar
+
+import structlog
+
+from stream.capture import Capture, CaptureConfig, Opener, VideoInfo, open_capture
+from stream.clock import Clock, ClockMap, SystemClock
+from stream.errors import CameraError, CameraTimeout, NoVideo, redact
+from stream.gate import Gate
+from stream.intake import CORRUPT, Intake
+from stream.types import Frame
+
+T = TypeVar("T")
+State = Literal["connecting", "online", "offline"]
+
+HEALTHY_S = 60.0  # online for this long: the next fault is a new one, back-off starts small again
+FPS_WINDOW_S = 5.0
+_MAX_WAIT_S = 10.0  # a file's pts that ask for a longer pause are not believed
+_MAX_LATE_S = 1.0  # later than this: start a new pace, do not hurry
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """One camera: what to open and how to treat it. `size` is (H, W) of the model's picture."""
+
+    camera: str
+    url: str
+    size: tuple[int, int]
+    loop: bool = True  # files only
+    realtime: bool = True  # files only
+    timeout_s: float = 5.0
+    stale_after_s: float = 9.0
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def capture(self) -> CaptureConfig:
+        """The part that opening needs."""
+        return CaptureConfig(self.url, self.timeout_s, self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """What `on_state` gets. `detail` is one redacted line for people; `reason` a word for machines."""
+
+    camera: str
+    state: State
+    reason: str
+    wall_s: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStats:
+    """One consistent reading of a source. `frames_in == kept + sum(skipped.values())`."""
+
+    camera: str
+    state: State
+    reason: str
+    since_wall_s: float  # of this state
+    last_wall_s: float | None  # stamp of the newest intact frame
+    last_monotonic_s: float | None  # when it was handed over
+    fps: float  # intact frames per second over the last seconds
+    frames_in: int
+    kept: int
+    skipped: Mapping[str, int]
+    reconnects: int  # connections after the first
+    crashes: int  # faults of ours inside the thread
+    info: VideoInfo  # codec, size and rate that the source sends now
+
+    @property
+    def corrupt(self) -> int:
+        """Damaged frames and packets; part of `skipped`."""
+        return self.skipped.get(CORRUPT, 0)
+
+    def stale(self, now_monotonic_s: float, after_s: float) -> bool:
+        """Whether it says `online` but gave no intact frame for `after_s`."""
+        last_s = self.last_monotonic_s
+        return self.state == "online" and last_s is not None and now_monotonic_s - last_s > after_s
+
+
+class Backoff:
+    """Growing pauses between attempts, with jitter so that cameras behind one switch do not come back at once."""
+
+    def __init__(self, rng: random.Random, first_s: float = 0.5, cap_s: float = 30.0) -> None:
+        self._rng, self._first_s, self._cap_s = rng, first_s, cap_s
+        self._base_s = first_s
+
+    def next_s(self, healthy_s: float) -> float:
+        """The pause after a connection that was online for `healthy_s`: between half the base and the base."""
+        if healthy_s >= HEALTHY_S:
+            self._base_s = self._first_s
+        pause_s = self._base_s * self._rng.uniform(0.5, 1.0)
+        self._base_s = min(self._cap_s, self._base_s * 2)
+        return pause_s
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a source takes from outside; the defaults are the real world, tests pass their own."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    rng: random.Random = field(default_factory=random.Random)
+    opener: Opener = open_capture
+    first_backoff_s: float = 0.5
+
+
+class Source:
+    """The reader thread of one camera.
+
+    `sink` gets every kept frame and `on_state` every change of state, both in the reader's thread (`on_state` also
+    in the thread that calls `watchdog`): they must be quick. `gate` belongs to this source alone.
+    """
+
+    def __init__(
+        self,
+        config: SourceConfig,
+        gate: Gate,
+        sink: Callable[[Frame], object],
+        on_state: Callable[[StateChange], object] | None = None,
+        around: Surroundings | None = None,
+    ) -> None:
+        self.config = config
+        self._sink = sink
+        self._on_state = on_state
+        self._around = around or Surroundings()
+        self._log = structlog.get_logger("longwatch.source").bind(camera=config.camera)
+        self._intake = Intake(config.camera, config.size, gate)
+        self._clock = self._around.clock
+        self._map = ClockMap(self._clock)
+        self._backoff = Backoff(self._around.rng, self._around.first_backoff_s)
+        self._stop = threading.Event()
+        self._lock = threading.Lock()  # guards what snapshots read
+        self._arrivals: deque[float] = deque(maxlen=1024)
+        now_s = self._clock.wall_s()
+        self._stats = SourceStats(
+            config.camera, "offline", "not_started", now_s, None, None, 0.0, 0, 0, {}, 0, 0, VideoInfo("", 0, 0, 0.0)
+        )
+        self._connections = 0
+        self._online_s: float | None = None  # monotonic, since when
+        self._thread = threading.Thread(target=self._run, name=f"camera-{config.camera}", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; once."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 12.0) -> bool:
+        """Ask the thread to end and wait for at most `timeout_s`. False when it still hangs in FFmpeg."""
+        self._stop.set()
+        if self._thread.ident is None:
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs; False after `stop`, and after the end of a file that is not looped."""
+        return self._thread.is_alive()
+
+    def stats(self) -> SourceStats:
+        """An immutable snapshot, from any thread."""
+        now_s = self._clock.monotonic_s()
+        with self._lock:
+            recent = sum(1 for at_s in self._arrivals if now_s - at_s <= FPS_WINDOW_S)
+            span_s = min(FPS_WINDOW_S, max(1.0, now_s - self._arrivals[0])) if self._arrivals else FPS_WINDOW_S
+            return replace(self._stats, fps=recent / span_s)
+
+    def watchdog(self) -> bool:
+        """Declare the camera `offline (frozen)` when it is stale; True then. The next frame makes it `online`."""
+        stale = self.stats().stale(self._clock.monotonic_s(), self.config.stale_after_s)
+        if stale:
+            self._announce("offline", "frozen", f"no decodable frame for {self.config.stale_after_s:g} s")
+        return stale
+
+    def _run(self) -> None:
+        """The thread. Camera faults are handled in `_visit`; what comes up to here is our own fault."""
+        more: bool | None = True
+        while more is not False and not self._stop.is_set():
+            more = self._guard(self._visit)
+            if more is None:
+                self._guard(lambda: self._announce("offline", "crashed", "a bug of ours; see the log"))
+                self._stop.wait(self._backoff.next_s(0.0))
+        if self._stop.is_set():
+            self._guard(lambda: self._announce("offline", "stopped"))
+
+    def _guard(self, step: Callable[[], T]) -> T | None:
+        """`step()`, or None where it raised: logged and counted. The only place that catches everything."""
+        try:
+            return step()
+        except Exception:  # noqa: BLE001  a thread's top: a bug costs this camera a reconnect, never the process
+            with self._lock:
+                self._stats = replace(self._stats, crashes=self._stats.crashes + 1)
+            self._log.error("camera thread crashed; it goes on", traceback=redact(traceback.format_exc()))
+            return None
+
+    def _visit(self) -> bool:
+        """One connection from opening to its end, and the pause after it. False when there is nothing to reopen."""
+        self._online_s = None
+        try:
+            self._connect_and_read()
+            fault = self._end()
+        except CameraError as error:
+            fault = error
+        if self._stop.is_set():
+            return False
+        if fault is None:
+            self._announce("offline", "finished", "the file was played to its end")
+            return False
+        self._announce("offline", fault.reason, str(fault))
+        online_s = 0.0 if self._online_s is None else self._clock.monotonic_s() - self._online_s
+        self._stop.wait(self._backoff.next_s(online_s))
+        return True
+
+    def _connect_and_read(self) -> None:
+        """Open and read until the source ends (a looped file: until stopped). Raises CameraError."""
+        self._announce("connecting", "start" if self._connections == 0 else "reconnect")
+        with self._lock:
+            self._stats = replace(self._stats, reconnects=self._connections)
+        self._connections += 1
+        while not self._stop.is_set():
+            self._map.restart()
+            with closing(self._around.opener(self.config.capture)) as capture:
+                self._read(capture)
+            if self.config.capture.kind != "file" or not self.config.loop:
+                return
+
+    def _end(self) -> CameraError | None:
+        """What it means that the source ended without an error: nothing for a file, a disconnect for a camera."""
+        if self.config.capture.kind == "file":
+            return None
+        return CameraError(f"{self.config.capture.place}: the camera closed the stream", "ended")
+
+    def _read(self, capture: Capture) -> None:
+        """Hand over frames until `capture` ends or we are stopped. Raises CameraError."""
+        paced = self.config.capture.kind == "file" and self.config.realtime
+        pace = _Pace(self._clock, self._stop)
+        intact = 0
+        good_s = self._clock.monotonic_s()
+        for picture in capture.pictures():
+            if paced:
+                pace.wait(picture.pts_s)
+            if self._stop.is_set():
+                return
+            frame = self._intake.accept(picture, self._map.stamp)
+            now_s = self._clock.monotonic_s()
+            if picture.frame is not None:
+                intact, good_s = intact + 1, now_s
+            self._count(capture, now_s, intact=picture.frame is not None)
+            if frame is not None:
+                self._sink(frame)
+            if now_s - good_s > self.config.stale_after_s:
+                place, limit_s = self.config.capture.place, self.config.stale_after_s
+                raise CameraTimeout(f"{place}: it sends, but nothing decodable for {limit_s:g} s")
+        if not intact:
+            raise NoVideo(f"{self.config.capture.place}: it ended without one decodable frame")
+
+    def _count(self, capture: Capture, now_s: float, *, intact: bool) -> None:
+        """Bring the snapshot up to date after one picture."""
+        intake = self._intake
+        with self._lock:
+            stats = replace(
+                self._stats,
+                frames_in=intake.frames_in,
+                kept=intake.kept,
+                skipped=MappingProxyType(dict(intake.skipped)),
+            )
+            if intact:
+                self._arrivals.append(now_s)
+                height, width = intake.picture_size
+                info = replace(capture.info, height=height, width=width)
+                stats = replace(stats, info=info, last_wall_s=intake.last_wall_s, last_monotonic_s=now_s)
+            self._stats = stats
+        if intact and self._stats.state != "online":
+            self._online_s = now_s
+            self._announce("online", "frames")
+
+    def _announce(self, state: State, reason: str, detail: str = "") -> None:
+        """Note a state, log it and tell the owner; the same state and reason again is no change."""
+        wall_s = self._clock.wall_s()
+        with self._lock:
+            if (self._stats.state, self._stats.reason) == (state, reason):
+                return
+            self._stats = replace(self._stats, state=state, reason=reason, since_wall_s=wall_s)
+        self._log.info("camera state", state=state, reason=reason, detail=detail)
+        if self._on_state is not None:
+            self._on_state(StateChange(self.config.camera, state, reason, wall_s, detail))
+
+
+class _Pace:
+    """Plays a file at the speed of its pts; waits on the stop event, so that stopping is immediate."""
+
+    def __init__(self, clock: Clock, stop: threading.Event) -> None:
+        self._clock, self._stop = clock, stop
+        self._shift_s: float | None = None  # monotonic - pts of a frame that is on time
+
+    def wait(self, pts_s: float | None) -> None:
+        """Wait until the frame with `pts_s` is due; a jump in pts or a long delay starts a new pace."""
+        if pts_s is None:
+            return
+        now_s = self._clock.monotonic_s()
+        due_in_s = 0.0 if self._shift_s is None else pts_s + self._shift_s - now_s
+        if self._shift_s is None or not -_MAX_LATE_S <= due_in_s <= _MAX_WAIT_S:
+            self._shift_s = now_s - pts_s
+        elif due_in_s > 0:
+            self._stop.wait(due_in_s)
