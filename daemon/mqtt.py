@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import aiomqtt
 import structlog
@@ -180,11 +181,12 @@ class MqttLink:
             send.cancel()
 
     async def _subscribe(self, client: Client) -> None:
-        version5 = self._settings.protocol == "5"
+        how: dict[str, Any] = {"qos": 1}
+        if self._settings.protocol == "5":
+            # retained questions only when the subscription is new: each is refused once, not on every connection
+            how = {"options": SubscribeOptions(qos=1, retainHandling=1)}
         for topic in self.topics.queries:
-            # MQTT 5: retained questions only when the subscription is new, so that each is refused once
-            options = SubscribeOptions(qos=1, retainHandling=1) if version5 else None
-            codes = await client.subscribe(topic, qos=1, options=options)
+            codes = await client.subscribe(topic, **how)
             if any(getattr(code, "value", code) >= 128 for code in codes):
                 raise LinkError(f"the broker does not let us subscribe to {topic}; see its ACL for mqtt.username")
 
