@@ -1,13 +1,14 @@
 """Who may read whom: the one attention rule, shared by training, inference and the exactness tests.
 
     allow(q, k) = k not after q
-                  and (k is system, or k is a carrier not yet evicted,
+                  and (k is system, or k is a carrier still remembered,
                        or k is visual and in q's own frame,
                        or k is visual in one of the last `detail` frames and q is text,
                        or q and k are text of the same question)
 
 A step is one absorbed frame. A question asked after frame f has step f, so it sees frames 0..f; questions of one
-sequence never see each other, which lets training put many on one clip. VideoScan (arXiv 2503.09387) section 3.2,
+sequence never see each other, which lets training put many on one clip. A carrier is evicted when a frame joins a
+full bank: that frame has still read it, a question after that frame does not. VideoScan (arXiv 2503.09387) section 3.2,
 with eviction, recent detail and several questions added.
 
              system  visual(own)  visual(other)  carrier            text
@@ -34,7 +35,7 @@ class Layout:
     kind: Tensor  # SYSTEM, VISUAL, CARRIER or TEXT
     step: Tensor  # the step that computes the token; -1 for system
     owner: Tensor  # text: number of the question; else 0
-    gone: Tensor  # carriers: first step at which it is no longer seen; else NEVER
+    gone: Tensor  # carriers: the step whose frame pushed it out; else NEVER
 
     def __len__(self) -> int:
         return int(self.kind.shape[-1])
@@ -49,7 +50,8 @@ def allow(layout: Layout, detail: int | Tensor = 0) -> Tensor:
     q_step, k_step = layout.step[..., :, None], layout.step[..., None, :]
     place = torch.arange(len(layout), device=layout.kind.device)
     past = (k_step < q_step) | ((k_step == q_step) & (place[None, :] <= place[:, None]))
-    carrier = (k_kind == CARRIER) & (q_step < layout.gone[..., None, :])
+    gone = layout.gone[..., None, :]
+    carrier = (k_kind == CARRIER) & torch.where(q_kind == TEXT, q_step < gone, q_step <= gone)
     own_frame = (k_kind == VISUAL) & (q_kind != TEXT) & (k_step == q_step)
     recent = (k_kind == VISUAL) & (q_kind == TEXT) & (q_step - k_step < detail)
     same_question = (k_kind == TEXT) & (q_kind == TEXT) & (layout.owner[..., None, :] == layout.owner[..., :, None])

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stream.rule import Layout, frames
-from stream.train.questions import Clip, Question, ask
+from stream.train.questions import CLASSES, Clip, Question, answer, ask
 from stream.train.world import Street
 
 IGNORE = -100
@@ -27,7 +27,7 @@ class Recipe:
 
     clips: int  # a batch
     frames: int  # a clip
-    questions: int  # a clip
+    questions: int  # a clip; 0 trains the eyes only
     kinds: dict[str, float]  # question kind -> weight
     detail: tuple[int, ...] = (0,)  # newest frames that questions see at full detail; one is drawn a clip
     seed: int = 0
@@ -43,6 +43,7 @@ class Batch:
     layout: Layout  # [B, T]
     positions: Tensor  # float32 [B, T]
     detail: Tensor  # int64 [B, 1, 1]
+    view: Tensor  # int64 [B, F] what each frame shows: a class of `questions.CLASSES`, IGNORE for a sliver
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +65,27 @@ def sample_times(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.asarray((steps + rng.uniform(-0.2, 0.2, count) + 0.5) / rate)
 
 
-def draw(rng: np.random.Generator, recipe: Recipe, image_px: int) -> tuple[np.ndarray, list[Question]]:
-    """One clip: pictures uint8 [F, H, W, 3] and its questions."""
+def draw(rng: np.random.Generator, recipe: Recipe, image_px: int) -> tuple[np.ndarray, list[Question], list[int]]:
+    """One clip: pictures uint8 [F, H, W, 3], its questions, and what each frame shows."""
     times = sample_times(rng, recipe.frames)
     street = Street(int(rng.integers(2**31)), float(times[-1]) + 1.0, empty=float(rng.uniform(0.05, 0.9)))
     images = np.stack([street.render(float(t_s), image_px, image_px) for t_s in times])
     clip = Clip.of(street, list(times))
     kinds, weights = list(recipe.kinds), np.asarray(list(recipe.kinds.values()))
+    chance = weights / weights.sum() if kinds else weights
     asked: list[Question] = []
     for _ in range(recipe.questions * 6):
-        # late steps more often: that is where memory is needed
-        step = int((recipe.frames) * rng.random() ** 0.6)
-        question = ask(clip, kinds[rng.choice(len(kinds), p=weights / weights.sum())], step, rng)
+        step = int(recipe.frames * rng.random() ** 0.6)  # late steps more often: that is where memory is needed
+        question = ask(clip, kinds[rng.choice(len(kinds), p=chance)], step, rng)
         if question is not None:
             asked.append(question)
         if len(asked) == recipe.questions:
             break
-    return images, asked
+    shown = [clip.now(step) for step in range(recipe.frames)]
+    view = [
+        IGNORE if item is None else CLASSES.index(clip.things[item].name if item >= 0 else NOTHING) for item in shown
+    ]
+    return images, asked, view
 
 
 class Codec(Protocol):
@@ -116,7 +121,7 @@ class Clips(Dataset[Batch]):
         body = len(base) - width
         placed = torch.cat((torch.arange(shape.system), shape.system + base.step[shape.system : body])).float()
         positions = torch.cat((placed, torch.zeros(width))).repeat(recipe.clips, 1)
-        for row, (_, asked) in enumerate(rows):
+        for row, (_, asked, _) in enumerate(rows):
             for number, question in enumerate(asked):
                 put, learn = self._write(question)
                 first = number * shape.slot
@@ -127,12 +132,13 @@ class Clips(Dataset[Batch]):
                 positions[row, slot] = shape.system + question.step + 1 + torch.arange(shape.slot)
         wide = [part.expand(recipe.clips, -1) for part in (base.kind, base.owner, base.gone)]
         return Batch(
-            images=torch.from_numpy(np.stack([images for images, _ in rows])),
+            images=torch.from_numpy(np.stack([images for images, _, _ in rows])),
             text=text,
             target=target,
             layout=Layout(wide[0], steps, wide[1], wide[2]),
             positions=positions,
             detail=torch.from_numpy(rng.choice(recipe.detail, (recipe.clips, 1, 1))),
+            view=torch.tensor([view for _, _, view in rows]),
         )
 
     def _write(self, question: Question) -> tuple[list[int], list[int]]:

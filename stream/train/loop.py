@@ -18,8 +18,8 @@ from tqdm import tqdm
 from stream.model import card, tiny
 from stream.model.llava_onevision import LlavaOnevision
 from stream.train.data import Batch, Clips, Recipe, Shape
-from stream.train.loss import answer_loss
-from stream.train.questions import corpus
+from stream.train.loss import losses
+from stream.train.questions import CLASSES, corpus
 
 
 class Stage(BaseModel):
@@ -31,7 +31,7 @@ class Stage(BaseModel):
     lr: float
     data: Recipe
     warmup: int = 100
-    freeze_tower: bool = False
+    see: float = 0.0  # weight of the probe's loss
 
 
 class Plan(BaseModel):
@@ -52,6 +52,7 @@ class Run:
 
     plan: Plan
     model: LlavaOnevision
+    eyes: torch.nn.Linear  # the probe: [D] -> what is in view; training only
     out: Path
     stage: int = 0
     step: int = 0
@@ -64,6 +65,7 @@ class Run:
             "stage": self.stage,
             "step": self.step,
             "net": self.model.net.state_dict(),
+            "eyes": self.eyes.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
         part = self.out / "state.part"
@@ -87,18 +89,20 @@ def train(plan: Plan, out: Path) -> LlavaOnevision:
     """Run a recipe to its end, from `out/state.pt` where there is one; checkpoint and metrics go to `out`."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
-    run = Run(plan, start(plan), out)
+    model = start(plan)
+    run = Run(plan, model, torch.nn.Linear(model.geometry.width, len(CLASSES)), out)
     saved: dict[str, Any] | None = None
     if (out / "state.pt").exists():
         saved = torch.load(out / "state.pt", weights_only=True)
         run.model.net.load_state_dict(saved["net"])
+        run.eyes.load_state_dict(saved["eyes"])
         run.stage, run.step = saved["stage"], saved["step"]
     for number, (name, stage) in enumerate(plan.stages.items()):
         if number < run.stage:
             continue
         if number > run.stage:
             run.stage, run.step = number, 0
-        run.optimizer = _optimizer(run.model, stage)
+        run.optimizer = _optimizer(run, stage)
         if saved is not None:
             run.optimizer.load_state_dict(saved["optimizer"])
             saved = None
@@ -106,9 +110,8 @@ def train(plan: Plan, out: Path) -> LlavaOnevision:
     return run.model
 
 
-def _optimizer(model: LlavaOnevision, stage: Stage) -> torch.optim.Optimizer:
-    model.net.model.vision_tower.requires_grad_(not stage.freeze_tower)
-    chosen = [item for item in model.net.parameters() if item.requires_grad]
+def _optimizer(run: Run, stage: Stage) -> torch.optim.Optimizer:
+    chosen = [*run.model.net.parameters(), *run.eyes.parameters()]
     decay = [item for item in chosen if item.ndim > 1]
     plain = [item for item in chosen if item.ndim <= 1]
     groups = [{"params": decay, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}]
@@ -131,7 +134,8 @@ def _stage(run: Run, name: str, stage: Stage) -> None:
             for group in run.optimizer.param_groups:
                 group["lr"] = rate
             with torch.autocast("cpu", torch.bfloat16):
-                loss, right = answer_loss(model, batch)
+                found = losses(model, run.eyes, batch)
+            loss = stage.see * found["see"] + found.get("answer", 0.0)
             run.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.net.parameters(), 1.0)
@@ -139,10 +143,11 @@ def _stage(run: Run, name: str, stage: Stage) -> None:
             run.step += 1
             bar.update()
             if run.step % 20 == 0 or run.step == stage.steps:
-                row = {"stage": name, "step": run.step, "loss": loss.item(), "right": right.item(), "lr": rate}
-                bar.set_postfix(loss=f"{row['loss']:.3f}", right=f"{row['right']:.2f}")
+                row = {key: round(value.item(), 4) for key, value in found.items()}
+                bar.set_postfix(row)
                 with (run.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({**row, "seconds": round(time.monotonic() - began, 1)}) + "\n")
+                    at = {"stage": name, "step": run.step, "lr": rate, "seconds": round(time.monotonic() - began, 1)}
+                    file.write(json.dumps({**at, **row}) + "\n")
             if run.step % plan.checkpoint_every == 0 or run.step == stage.steps:
                 run.save()
 

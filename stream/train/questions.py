@@ -52,6 +52,7 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
     ),
 }
 NOTHING, YES, NO = "nothing", "yes", "no"
+CLASSES = (NOTHING, *(Thing(kind, colour).name for kind in KINDS for colour in COLOURS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,6 @@ def ask(clip: Clip, kind: str, step: int, rng: np.random.Generator) -> Question 
 
 def corpus() -> list[str]:
     """Text for the tokeniser: all phrasings and all answers, as they stand in a prompt."""
-    names = [Thing(kind, colour).name for kind in KINDS for colour in COLOURS]
+    names = list(CLASSES[1:])
     asked = [text.format(name) for texts in PHRASINGS.values() for text in texts for name in names]
     return asked + names * 20 + [NOTHING, YES, NO, "user\n", "assistant\n", "system\n"] * 200

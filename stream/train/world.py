@@ -80,7 +80,6 @@ class Scene:
     light: float  # 1 = day
     tint: tuple[float, float, float]
     noise: float  # standard deviation, grey levels
-    blur_px: float
 
 
 class Street:
@@ -136,7 +135,6 @@ def _scene(rng: np.random.Generator) -> Scene:
         light=rng.uniform(0.62, 1.08),
         tint=tuple(rng.uniform(0.94, 1.06, 3).tolist()),
         noise=rng.uniform(0.0, 5.0),
-        blur_px=0.0,
     )
 
 
@@ -221,7 +219,9 @@ SKIN: RGB = (222, 178, 145)
 
 
 def _car(pen: _Pen, body: RGB, shade: RGB, _phase: float) -> None:
-    pen.poly([(0.0, 0.15), (1.0, 0.15), (1.0, 0.5), (0.82, 0.58), (0.66, 1.0), (0.28, 1.0), (0.12, 0.58), (0, 0.55)], body)
+    pen.poly(
+        [(0.0, 0.15), (1.0, 0.15), (1.0, 0.5), (0.82, 0.58), (0.66, 1.0), (0.28, 1.0), (0.12, 0.58), (0, 0.55)], body
+    )
     pen.poly([(0.30, 0.93), (0.46, 0.93), (0.46, 0.6), (0.2, 0.6)], GLASS)
     pen.poly([(0.50, 0.93), (0.64, 0.93), (0.75, 0.6), (0.50, 0.6)], GLASS)
     pen.box(0.0, 0.15, 1.0, 0.25, shade)

@@ -1,0 +1,46 @@
+"""When a camera was not seen, and why: written by camera threads, read when a question is answered."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from daemon.messages import Gap
+
+KEPT = 1000  # gaps a camera; the oldest leave
+
+
+class GapLog:
+    """Gaps of all cameras. Every method may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closed: dict[str, deque[Gap]] = {}
+        self._open: dict[str, Gap] = {}
+
+    def down(self, camera: str, since_s: float, reason: str) -> None:
+        """`camera` is not seen from `since_s` on. A gap that is open already keeps its start and takes the reason."""
+        with self._lock:
+            known = self._open.get(camera)
+            self._open[camera] = Gap(camera, known.since_s if known else since_s, None, reason)
+
+    def up(self, camera: str, at_s: float) -> None:
+        """`camera` is seen again."""
+        with self._lock:
+            gap = self._open.pop(camera, None)
+            if gap is not None and at_s > gap.since_s:
+                kept = self._closed.setdefault(camera, deque(maxlen=KEPT))
+                kept.append(Gap(camera, gap.since_s, at_s, gap.reason))
+
+    def between(self, camera: str, since_s: float | None, until_s: float | None) -> tuple[Gap, ...]:
+        """The gaps of `camera` that touch [since_s, until_s], oldest first; None is open."""
+        with self._lock:
+            gaps = [*self._closed.get(camera, ())]
+            if camera in self._open:
+                gaps.append(self._open[camera])
+        return tuple(
+            gap
+            for gap in gaps
+            if (until_s is None or gap.since_s <= until_s)
+            and (since_s is None or gap.until_s is None or gap.until_s >= since_s)
+        )

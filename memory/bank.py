@@ -1,0 +1,233 @@
+"""The bounded memory of one camera: at most M carriers, preallocated, in time order, and the last k frames in detail.
+
+    slots   keys [L, Hkv, M, Dh]   written in place, never moved
+    order   [ slot of oldest, ..., slot of newest ]   time order is a list of slot numbers
+    free    slots not in order; len(order) + len(free) == M, always
+
+A question gets a `MemoryView`, which is a copy: asking changes nothing. One thread owns a bank.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from memory.recall import Recall
+from memory.retain import Choice, Retain, Rows
+from memory.view import MemoryView, Moment
+from stream.kv import Past
+from stream.model import Geometry
+from stream.positions import Positions
+from stream.types import Budget, Carrier, Span
+
+
+@dataclass(slots=True)
+class _Entry:
+    """Bookkeeping of one occupied slot."""
+
+    frame: int
+    span: Span
+    jpeg: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a bank behaves: built once from the settings."""
+
+    budget: Budget
+    retain: Retain
+    recall: Recall
+    positions: Positions
+    seed: int = 0
+
+
+class MemoryBank:
+    """See the module. Bytes held never exceed `limit_bytes` of tensors, plus one JPEG a carrier."""
+
+    def __init__(self, camera: str, geometry: Geometry, policy: Policy) -> None:
+        self.camera, self.geometry, self.policy = camera, geometry, policy
+        geo, size = geometry, policy.budget.carriers
+        empty = torch.zeros(0, dtype=geo.dtype, device=geo.device)
+        self._keys = empty.new_zeros(geo.layers, geo.kv_heads, size, geo.head_width)  # [L, Hkv, M, Dh]
+        self._values = torch.zeros_like(self._keys)
+        self._digests = empty.new_zeros(size, geo.width)  # [M, D]
+        self._entries: list[_Entry | None] = [None] * size
+        self._order: list[int] = []
+        self._free = list(range(size - 1, -1, -1))
+        self._detail: deque[Carrier] = deque(maxlen=policy.budget.detail_frames)
+        self._rng = torch.Generator().manual_seed(policy.seed)
+        self.absorbed = 0
+        self.evicted = 0
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @property
+    def spans(self) -> list[Span]:
+        """Of the remembered carriers, in time order."""
+        return [entry.span for entry in self._held()]
+
+    @property
+    def frames(self) -> list[int]:
+        """Frame numbers of the remembered carriers, in time order."""
+        return [entry.frame for entry in self._held()]
+
+    @property
+    def limit_bytes(self) -> int:
+        """Tensor bytes of a full bank: a hard limit, most of it allocated at the start."""
+        geo, budget = self.geometry, self.policy.budget
+        slot = geo.carrier_bytes + geo.width * geo.dtype.itemsize
+        return budget.carriers * slot + budget.detail_frames * (geo.carrier_bytes * (geo.visual + 1) + slot)
+
+    @property
+    def held_bytes(self) -> int:
+        """Tensor bytes held now."""
+        tensors = [self._keys, self._values, self._digests]
+        for item in self._detail:
+            tensors += [item.keys, item.values, item.digest, item.detail_keys, item.detail_values]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    def past(self, now_s: float) -> Past:
+        """What the next frame may look back on: all carriers."""
+        slots = torch.tensor(self._order, dtype=torch.long, device=self._keys.device)
+        positions = self.policy.positions.carriers(self.spans, now_s)
+        return Past(self._keys[:, :, slots], self._values[:, :, slots], positions)
+
+    def next_positions(self, now_s: float) -> Tensor:
+        """Where the next frame's visual tokens and its carrier stand, float32 [N+1]."""
+        return self.policy.positions.frame(len(self), Span(now_s, now_s), now_s)
+
+    @torch.inference_mode()
+    def add(self, carrier: Carrier) -> Choice | None:
+        """Remember `carrier`, the newest; when full, one other leaves. Returns what left and how."""
+        held = self._held()
+        assert not held or carrier.frame > held[-1].frame, "frames come in order"
+        choice = None
+        if not self._free:
+            choice, carrier = self._make_room(carrier)
+        slot = self._free.pop()
+        self._write(slot, carrier)
+        self._entries[slot] = _Entry(carrier.frame, carrier.span, carrier.jpeg)
+        self._order.append(slot)
+        if self._detail.maxlen:
+            self._detail.append(_compact(carrier))
+        self.absorbed += 1
+        return choice
+
+    def extend(self, last_s: float) -> None:
+        """The newest frame is still what the camera shows: its span grows to `last_s`."""
+        if self._order:
+            newest = self._entries[self._order[-1]]
+            assert newest is not None
+            newest.span = replace(newest.span, last_s=max(newest.span.last_s, last_s))
+
+    @torch.inference_mode()
+    def fork(self, since_s: float | None = None, until_s: float | None = None, now_s: float = 0.0) -> MemoryView:
+        """What a question reads: carriers in the asked range that recall selects, and the detail of recent frames.
+
+        Positions are assigned anew among what is read. The view is a copy.
+        """
+        held = self._held()
+        inside = [index for index, entry in enumerate(held) if entry.span.overlaps(since_s, until_s)]
+        chosen = [inside[index] for index in self.policy.recall.select([held[index].span for index in inside])]
+        read = [held[index] for index in chosen]
+        spans, frames = [entry.span for entry in read], [entry.frame for entry in read]
+        slots = torch.tensor([self._order[index] for index in chosen], dtype=torch.long, device=self._keys.device)
+        scheme = self.policy.positions
+        parts = [Past(self._keys[:, :, slots], self._values[:, :, slots], scheme.carriers(spans, now_s))]
+        source = list(range(len(read)))
+        for item in self._detail:
+            rank = bisect_left(frames, item.frame)
+            if rank == len(frames) or not item.span.overlaps(since_s, until_s):
+                continue
+            where = scheme.frame(rank, item.span, now_s)[:-1]
+            parts.append(Past(item.detail_keys, item.detail_values, where))
+            source += [rank] * len(where)
+        return MemoryView(
+            camera=self.camera,
+            past=Past.join(parts),
+            source=torch.tensor(source, dtype=torch.long),
+            moments=tuple(Moment(entry.frame, entry.span, entry.jpeg) for entry in read),
+            count=len(read),
+            held_from_s=held[0].span.first_s if held else None,
+            held_to_s=held[-1].span.last_s if held else None,
+        )
+
+    def check_integrity(self) -> None:
+        """Prove that every slot is held once or free once, in time order, within the byte limit."""
+        assert sorted(self._order + self._free) == list(range(self.policy.budget.carriers)), "a slot is lost or doubled"
+        held = self._held()
+        assert all(left.frame < right.frame for left, right in pairwise(held)), "out of time order"
+        assert all(self._entries[slot] is None for slot in self._free), "a free slot is occupied"
+        assert self.held_bytes <= self.limit_bytes, f"{self.held_bytes} bytes held, limit {self.limit_bytes}"
+
+    def _held(self) -> list[_Entry]:
+        return [entry for slot in self._order if (entry := self._entries[slot]) is not None]
+
+    def _write(self, slot: int, carrier: Carrier) -> None:
+        self._keys[:, :, slot] = carrier.keys
+        self._values[:, :, slot] = carrier.values
+        self._digests[slot] = carrier.digest
+
+    def _make_room(self, newest: Carrier) -> tuple[Choice, Carrier]:
+        """Free one slot by the policy's choice; returns it, and `newest` as it is to be stored."""
+        if len(self._order) == 1:  # a bank of one has nothing to choose
+            choice = Choice(0)
+        else:
+            slots = torch.tensor(self._order, dtype=torch.long, device=self._digests.device)
+            digests = torch.cat((self._digests[slots], newest.digest[None]))
+            rows = Rows(digests, [*self.spans, newest.span], [*self.frames, newest.frame])
+            choice = self.policy.retain.choose(rows, self._rng)
+        assert 0 <= choice.leaves < len(self._order), "retention never names the newest"
+        slot = self._order[choice.leaves]
+        if choice.into is not None:
+            newest = self._take_in(choice, slot, newest)
+        self._order.remove(slot)
+        self._entries[slot] = None
+        self._free.append(slot)
+        self.evicted += 1
+        return choice, newest
+
+    def _take_in(self, choice: Choice, slot: int, newest: Carrier) -> Carrier:
+        """The survivor covers the time of the one in `slot`; with `merge` it becomes their weighted mean."""
+        leaving = self._entries[slot]
+        assert leaving is not None
+        assert choice.into is not None
+        own = len(self._order) == choice.into
+        into = None if own else self._entries[self._order[choice.into]]
+        span = newest.span if into is None else into.span
+        joined = leaving.span.join(span)
+        if choice.how == "merge":
+            share = leaving.span.count / joined.count
+            old = (self._keys[:, :, slot], self._values[:, :, slot], self._digests[slot])
+            if into is None:
+                new = (newest.keys, newest.values, newest.digest)
+                mean = [before * share + after * (1 - share) for before, after in zip(old, new, strict=True)]
+                newest = replace(newest, keys=mean[0], values=mean[1], digest=mean[2])
+            else:
+                target = self._order[choice.into]
+                for tensor in (self._keys, self._values):
+                    tensor[:, :, target] = tensor[:, :, slot] * share + tensor[:, :, target] * (1 - share)
+                self._digests[target] = old[2] * share + self._digests[target] * (1 - share)
+        if into is None:
+            return replace(newest, span=joined)
+        into.span = joined
+        return newest
+
+
+def _compact(carrier: Carrier) -> Carrier:
+    """The carrier with tensors of its own: views would keep a whole batch's cache alive."""
+    return replace(
+        carrier,
+        digest=carrier.digest.clone(),
+        keys=carrier.keys.clone(),
+        values=carrier.values.clone(),
+        detail_keys=carrier.detail_keys.clone(),
+        detail_values=carrier.detail_values.clone(),
+        jpeg=b"",
+    )

@@ -1,0 +1,38 @@
+"""What a question sees: an immutable fork of a bank. Nothing that is done with it reaches the bank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from stream.kv import Past
+from stream.types import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A remembered frame, as evidence names it."""
+
+    frame: int
+    span: Span
+    jpeg: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryView:
+    """One camera's memory at one instant, with positions assigned.
+
+    `source` says for every key of `past` which moment it belongs to, so that attention turns into evidence.
+    """
+
+    camera: str
+    past: Past  # carriers, then the visual tokens of the last k frames
+    source: Tensor  # int64 [len(past)] index into moments
+    moments: tuple[Moment, ...]  # in time order
+    count: int  # carriers read: where the question's positions start
+    held_from_s: float | None  # of the whole bank, not only of what is read
+    held_to_s: float | None
+
+    def __bool__(self) -> bool:
+        return len(self.moments) > 0

@@ -1,0 +1,65 @@
+"""Small random models of the real classes, and frames for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from memory import recall, retain
+from memory.bank import MemoryBank, Policy
+from stream import carrier
+from stream.encoder import Encoder, Work
+from stream.model import tiny
+from stream.model.card import Card
+from stream.model.llava_onevision import LlavaOnevision
+from stream.positions import TABLE
+from stream.types import Budget, Carrier, Frame
+
+WORDS = ["what is visible now?", "a red car", "nothing", "user\n", "assistant\n"] * 10
+
+
+def random_model(seed: int = 0, card: Card = tiny.CARD, **text: Any) -> LlavaOnevision:
+    """The tiny geometry with random weights, fp32."""
+    tokenizer = tiny.tokenizer(WORDS)
+    return LlavaOnevision(tiny.untrained(seed, len(tokenizer), **text).requires_grad_(False), tokenizer, card, "random")
+
+
+def random_frames(count: int, seed: int = 0, camera: str = "door", px: int = 96) -> list[Frame]:
+    """Noise pictures, one a second; some repeat, so that similarity has something to find."""
+    rng = np.random.default_rng(seed)
+    pictures: list[np.ndarray] = []
+    for index in range(count):
+        again = index > 0 and rng.random() < 0.3
+        fresh = rng.integers(0, 256, (px, px, 3), dtype=np.uint8)
+        pictures.append(pictures[int(rng.integers(index))] if again else fresh)
+    return [Frame(camera, index, 0, float(index), 1000.0 + index, item) for index, item in enumerate(pictures)]
+
+
+def make_bank(
+    model: LlavaOnevision,
+    carriers: int = 16,
+    detail: int = 0,
+    retain_by: dict[str, Any] | None = None,
+    positions: str = "compact",
+    camera: str = "door",
+) -> MemoryBank:
+    """A bank for `model`."""
+    scheme = TABLE[positions](len(model.system()), model.geometry.visual)
+    policy = Policy(
+        Budget(carriers, detail), retain.make(retain_by or {"adjacent": {}}), recall.make({"all": {}}), scheme
+    )
+    return MemoryBank(camera, model.geometry, policy)
+
+
+def make_encoder(model: LlavaOnevision) -> Encoder:
+    """Frames to mean carriers."""
+    return Encoder(model, carrier.make({"mean": {}}))
+
+
+def absorb(encoder: Encoder, bank: MemoryBank, frame: Frame) -> Carrier:
+    """One frame through encoder and bank."""
+    work = Work(frame, bank.past(frame.wall_s), bank.next_positions(frame.wall_s))
+    made = encoder.absorb([work])[0]
+    bank.add(made)
+    return made
