@@ -67,6 +67,15 @@ class Client(aiomqtt.Client):
             self.refused += 1
         super()._on_publish(client, userdata, mid, reason_code, properties)
 
+    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
+        # aiomqtt waits out its timeout when the broker hangs up before accepting; paho may call from its own thread
+        self._loop.call_soon_threadsafe(self._hung_up)
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+    def _hung_up(self) -> None:
+        if not self._connected.done():
+            self._connected.set_exception(aiomqtt.MqttError("the broker hung up at once; does the port want TLS?"))
+
     async def __aenter__(self) -> Self:
         try:
             return await super().__aenter__()
@@ -119,8 +128,20 @@ def _secrets(settings: MqttSettings) -> tuple[str | None, ssl.SSLContext | None]
     return settings.secret(), None if settings.tls is None else _tls(settings.tls)
 
 
+class _Socket(ssl.SSLSocket):
+    """Closes itself when the handshake fails: paho forgets it, once per attempt to connect."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 def _tls(settings: TlsSettings) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=settings.ca_file)
+    context.sslsocket_class = _Socket
     if settings.cert_file is not None:
         context.load_cert_chain(settings.cert_file, settings.key_file, password=lambda: b"")  # never ask a terminal
     return context

@@ -95,7 +95,8 @@ class MqttLink:
             async with asyncio.TaskGroup() as group:
                 worker = group.create_task(self._connections(), name="mqtt-connections")
                 await self._stop.wait()
-                await asyncio.wait([worker], timeout=self._flush_s)
+                if self.state.connected or self.outbox.urgent:
+                    await asyncio.wait([worker], timeout=self._flush_s)
                 worker.cancel()
         finally:
             self._set_state(False, "closed")
@@ -136,7 +137,7 @@ class MqttLink:
     async def _connections(self) -> None:
         """One connection after another. The task's top: whatever ends a connection is logged and tried again."""
         attempt = 0
-        while not self._stop.is_set() or len(self.outbox):
+        while not self._stop.is_set() or self.outbox.urgent:
             began_s = time.monotonic()
             try:
                 await self._connection()

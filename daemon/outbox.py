@@ -70,6 +70,12 @@ class Outbox:
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values())) + len(self._due) + len(self._flying)
 
+    @property
+    def urgent(self) -> bool:
+        """Whether an answer waits or is in flight."""
+        flying = any(ticket.message.rank is Rank.KEEP and not ticket.message.retain for ticket in self._flying.values())
+        return flying or bool(self._waiting[Rank.KEEP])
+
     def put(self, message: Outgoing) -> None:
         """Take over `message`; when full, the oldest of the lowest rank is given up."""
         self._seq += 1

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ from stream.policy import nearest
 from stream.types import Span
 
 _SHOWN_CHARS = 80  # of a wrong value, in an error text
+_SHOWN_PROBLEMS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,7 @@ def _object(text: str) -> dict[str, Any]:
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(items)
         if len(found) != len(items):
-            keys = [key for key, _ in items]
-            twice = next(key for key in keys if keys.count(key) > 1)
+            twice = Counter(key for key, _ in items).most_common(1)[0][0]
             raise QueryError(f"key {_show(twice)} is given twice")
         return found
 
@@ -125,7 +126,8 @@ def _request(raw: dict[str, Any], arrival: Arrival, rules: Rules) -> Request:
     try:
         wire = QueryWire.model_validate(raw)
     except ValidationError as error:
-        problems = [_describe(dict(item), raw) for item in error.errors(include_url=False, include_context=False)]
+        items = error.errors(include_url=False, include_context=False)
+        problems = [_describe(dict(item), raw) for item in items[:_SHOWN_PROBLEMS]]
         raise QueryError("; ".join(dict.fromkeys(problems))) from error
     except (OverflowError, RecursionError) as error:
         raise QueryError("a value is out of all bounds; see the question's JSON Schema") from error
