@@ -11,9 +11,9 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from daemon.yamlfile import read_yaml
 from stream.errors import ConfigError
 from stream.policy import nearest
 
@@ -24,10 +24,27 @@ MQTT_CREDENTIAL = "mqtt-password"  # systemd: LoadCredential=mqtt-password:/etc/
 Method = dict[str, dict[str, Any]]  # one key: the method's name; its value: the method's options
 
 
+def _as_method(value: Any) -> Any:
+    """`still`, `still:` and `still: {..}` all mean one method; more than one in a map is a mistake."""
+    if isinstance(value, str):
+        return {value: {}}
+    if isinstance(value, dict):
+        if len(value) != 1:
+            raise ValueError(f"exactly one method here, e.g. {{random: {{}}}}; got {len(value)}")
+        return {name: {} if options is None else options for name, options in value.items()}
+    return value
+
+
+def _as_methods(value: Any) -> Any:
+    if isinstance(value, str | dict):
+        raise ValueError("a list of methods is needed here, e.g. [{stride: {fps: 1}}, {still: {}}]")
+    return tuple(_as_method(item) for item in value) if isinstance(value, list | tuple) else value
+
+
 class Section(BaseModel):
     """Base of all sections: immutable, and a misspelt key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class TlsSettings(Section):
@@ -37,11 +54,17 @@ class TlsSettings(Section):
     cert_file: Path | None = Field(None, description="client certificate, when the broker asks for one")
     key_file: Path | None = None
 
+    @model_validator(mode="after")
+    def _pair(self) -> TlsSettings:
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("`key_file` needs a `cert_file`")
+        return self
+
 
 class MqttSettings(Section):
     """Where questions come from and answers go."""
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", min_length=1, pattern=r"^[^\s/@]+$", description="a name or an address, not a URL")
     port: int = Field(1883, ge=1, le=65535)
     prefix: str = Field("longwatch", pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$")
     client_id: str = Field("longwatch", min_length=1, description="also the name of the persistent session")
@@ -58,6 +81,14 @@ class MqttSettings(Section):
     max_outgoing: int = Field(10_000, ge=16, description="messages held while the broker is away")
     tls: TlsSettings | None = None
 
+    @field_validator("reply_prefixes")
+    @classmethod
+    def _plain_topics(cls, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+        for prefix in prefixes:
+            if not prefix or set(prefix) & set("#+\0") or prefix.startswith(("$", "/")):
+                raise ValueError(f"{prefix!r} is no start of a topic; give plain text such as 'clients/'")
+        return prefixes
+
     @model_validator(mode="after")
     def _one_password(self) -> MqttSettings:
         if self.password is not None and self.password_file is not None:
@@ -67,19 +98,20 @@ class MqttSettings(Section):
         return self
 
     def secret(self) -> str | None:
-        """The password from the file, the systemd credential or the setting. Raises ConfigError for a missing file."""
+        """The password from the setting, the file or the systemd credential; None: there is none.
+
+        Raises ConfigError for a file that is missing or empty. An empty credential is none: the unit ships one as
+        its default, so that it starts without.
+        """
         if self.password is not None:
             return self.password.get_secret_value()
-        path = self.password_file
-        if path is None and self.username and (folder := os.environ.get("CREDENTIALS_DIRECTORY")):
-            credential = Path(folder) / MQTT_CREDENTIAL
-            path = credential if credential.exists() else None
-        if path is None:
-            return None
-        try:
-            return path.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"mqtt.password_file: cannot read {path}: {error.__class__.__name__}") from error
+        if self.password_file is not None:
+            if text := _first_line(self.password_file):
+                return text
+            raise ConfigError(f"mqtt.password_file: {self.password_file} is empty; write the password into it")
+        folder = os.environ.get("CREDENTIALS_DIRECTORY") if self.username else None
+        credential = Path(folder) / MQTT_CREDENTIAL if folder else None
+        return _first_line(credential) or None if credential is not None and credential.exists() else None
 
 
 class CameraSettings(Section):
@@ -93,6 +125,8 @@ class CameraSettings(Section):
     stale_after_s: float = Field(9.0, ge=1.0, le=600.0, description="no decodable frame for this long is `offline`")
     gate: tuple[Method, ...] = Field((), description="overrides the common gate for this camera")
     options: dict[str, str] = Field(default_factory=dict, description="passed to FFmpeg as they are")
+
+    _gates = field_validator("gate", mode="before")(_as_methods)
 
 
 class ModelSettings(Section):
@@ -111,16 +145,11 @@ class MemorySettings(Section):
     carriers: int = Field(128, ge=1, le=65_536, description="hard limit of carriers per camera")
     detail_frames: int = Field(4, ge=0, le=64, description="newest frames kept at full detail")
     positions: Literal["auto", "compact", "spaced", "time"] = "auto"
-    retain: Method = Field(default_factory=lambda: {"adjacent": {}})
-    recall: Method = Field(default_factory=lambda: {"all": {}})
+    retain: Method = {"adjacent": {}}
+    recall: Method = {"all": {}}
     seed: int = 0
 
-    @field_validator("retain", "recall")
-    @classmethod
-    def _one_method(cls, value: Method) -> Method:
-        if len(value) != 1:
-            raise ValueError(f"exactly one method, e.g. {{adjacent: {{}}}}; got {len(value)}")
-        return value
+    _method = field_validator("retain", "recall", mode="before")(_as_method)
 
 
 class AnswerSettings(Section):
@@ -145,6 +174,8 @@ class Settings(Section):
     snapshot_every_s: float = Field(10.0, ge=0, description="0 publishes no snapshots")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    _gates = field_validator("gate", mode="before")(_as_methods)
+
     @field_validator("cameras")
     @classmethod
     def _camera_names(cls, cameras: dict[str, CameraSettings]) -> dict[str, CameraSettings]:
@@ -157,18 +188,11 @@ class Settings(Section):
 
 
 def load(path: Path) -> Settings:
-    """The settings in YAML file `path`. Raises ConfigError: one line that names the file and each bad key."""
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error.__class__.__name__}); give a YAML file") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "unknown place"
-        raise ConfigError(f"{path}: not YAML at {where}: {getattr(error, 'problem', None) or 'syntax'}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: expected `cameras:` and other sections, got {type(raw).__name__}")
-    return parse(raw, str(path))
+    """The settings in YAML file `path`. Raises ConfigError: one line that names the file and each bad key.
+
+    Names and options of methods are checked by `daemon.methods.check_methods`, which has to import them.
+    """
+    return parse(read_yaml(path), str(path))
 
 
 def parse(raw: dict[str, Any], place: str) -> Settings:
@@ -177,7 +201,8 @@ def parse(raw: dict[str, Any], place: str) -> Settings:
         return Settings.model_validate(_expand(raw, place, ()))
     except ValidationError as error:
         problems = [_describe(item) for item in error.errors(include_url=False, include_input=False)]
-        raise ConfigError(f"{place}: {'; '.join(problems)}") from error
+        # `from None`: pydantic's own text, which would be in every traceback, is not redacted.
+        raise ConfigError(f"{place}: {'; '.join(dict.fromkeys(problems))}") from None
     except RecursionError as error:
         raise ConfigError(f"{place}: nested too deeply") from error
 
@@ -194,17 +219,30 @@ def _expand(value: Any, place: str, at: tuple[str, ...]) -> Any:
     def replace(match: re.Match[str]) -> str:
         name = match.group(1)
         if name not in os.environ:
-            raise ConfigError(f"{place}: {'.'.join(at)}: environment variable {name} is not set")
+            raise ConfigError(
+                f"{place}: {'.'.join(at)}: environment variable {name} is not set; set it, or use a password_file"
+            )
         return os.environ[name]
 
     return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", replace, value)
 
 
 def _describe(item: Any) -> str:
-    key = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {nearest(str(item['loc'][-1]), _siblings(item['loc']))}"
-    return f"{key}: {item['msg'].removeprefix('Value error, ')}"
+    """One problem as `key: what is wrong; way out`. Never holds the value: it may be a secret."""
+    loc = [part for part in item["loc"] if part != "[key]"]
+    key, kind = ".".join(str(part) for part in loc), item["type"]
+    if kind == "extra_forbidden":
+        return f"{key}: unknown key; {nearest(str(loc[-1]), _siblings(item['loc']))}"
+    if kind in ("model_type", "dict_type"):
+        return f"{key}: a section with keys is needed here, e.g. `{_example(str(loc[-1]))}`"
+    hint = "; put it in quotes" if kind == "string_type" else ""
+    return f"{key}: {item['msg'].removeprefix('Value error, ')}{hint}"
+
+
+def _example(key: str) -> str:
+    """What the section `key` could look like on one line."""
+    known = {"cameras": "{door: {url: rtsp://...}}", "options": "{rtsp_transport: tcp}"}
+    return f"{key}: {known.get(key, '{...}')}"
 
 
 def _siblings(loc: tuple[str | int, ...]) -> list[str]:
@@ -223,3 +261,11 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type):
         return [annotation] if issubclass(annotation, BaseModel) else []
     return [found for arg in getattr(annotation, "__args__", ()) for found in _models(arg)]
+
+
+def _first_line(path: Path) -> str:
+    """The text of a password file without its line end; blanks inside and around belong to the password."""
+    try:
+        return path.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"mqtt.password_file: cannot read {path}: {error.__class__.__name__}") from error
