@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 import structlog
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from daemon import logs
@@ -45,6 +45,7 @@ class Box:
     password: str = "hunter2hunter2"
 
 
+@settings(deadline=None)
 @given(PASSWORDS)
 @example("p@ss:w/o?r#d%40")
 @example("@")
@@ -55,11 +56,13 @@ def test_redact_hides_every_raw_password_and_keeps_the_host(password: str) -> No
     assert redact(text) == redact(text.replace(password + "@cam", "x@cam", 1))
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1))
 def test_redact_hides_every_encoded_password(password: str) -> None:
     assert redact(URL.format(quote(password, safe=""))) == "rtsp://***@cam.local:554/live?channel=1"
 
 
+@settings(deadline=None)
 @given(st.text(min_size=4).filter(lambda text: text.strip("*")))
 def test_a_known_secret_is_hidden_in_every_spelling(password: str) -> None:
     secrets = spellings([password])
@@ -67,6 +70,7 @@ def test_a_known_secret_is_hidden_in_every_spelling(password: str) -> None:
         assert redact(f"<{text}>", secrets) == "<***>"
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_redact_never_fails_and_is_stable(text: str) -> None:
     assert redact(redact(text)) == redact(text)

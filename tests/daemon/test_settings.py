@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from daemon.methods import check_methods
-from daemon.settings import MqttSettings, Settings, load, parse
+from daemon.settings import MqttSettings, Settings, check_methods, load, parse
 from stream.errors import ConfigError
 
 SECRET = "hunter2hunter2"
@@ -189,6 +189,7 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_
 KEYS = st.sampled_from([*Settings.model_fields, *MqttSettings.model_fields, "door", "url"]) | st.text(max_size=4)
 
 
+@hypothesis_settings(max_examples=50, deadline=None)
 @given(st.dictionaries(KEYS, st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner))))
 def test_any_data_is_settings_or_one_line(raw: dict[str, object]) -> None:
     line = "x.yaml: "
