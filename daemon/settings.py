@@ -6,11 +6,8 @@ environment; a password may also stand in a file (`password_file`) or in a syste
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
 import os
 import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,14 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from daemon.yamlfile import read_yaml
 from stream.errors import ConfigError
-from stream.policy import load as load_method
 from stream.policy import nearest
 
 NAME_PATTERN = r"^[a-z0-9_]+$"  # a camera's name is a topic level and a file name: nothing to escape, ever
 RESERVED_CAMERA_NAMES = frozenset({"query", "answer", "evidence", "watch", "events", "status", "available", "stats"})
 MQTT_CREDENTIAL = "mqtt-password"  # systemd: LoadCredential=mqtt-password:/etc/longwatch/mqtt-password
-
-METHOD_STAGES = ("stream.gate", "memory.retain", "memory.recall")  # modules with a TABLE
 
 Method = dict[str, dict[str, Any]]  # one key: the method's name; its value: the method's options
 
@@ -198,7 +192,7 @@ class Settings(Section):
 def load(path: Path) -> Settings:
     """The settings in YAML file `path`. Raises ConfigError: one line that names the file and each bad key.
 
-    Names and options of methods are checked by `check_methods`, which has to import them.
+    Names and options of methods are checked by `daemon.methods.check_methods`, which has to import them.
     """
     return parse(read_yaml(path), str(path))
 
@@ -213,52 +207,6 @@ def parse(raw: dict[str, Any], place: str) -> Settings:
         raise ConfigError(f"{place}: {'; '.join(dict.fromkeys(problems))}") from None
     except RecursionError as error:
         raise ConfigError(f"{place}: nested too deeply") from error
-
-
-def check_methods(settings: Settings, place: str = "") -> None:
-    """Raises ConfigError that names every unknown method, unknown option and refused value, in one line.
-
-    `place` is the file, for the message. Imports the modules of the methods that are used (torch, for some).
-    """
-    problems = [problem for key, stage, spec in _used(settings) for problem in _check(key, stage, spec)]
-    if problems:
-        raise ConfigError(f"{place}{': ' if place else ''}{'; '.join(problems)}")
-
-
-def _used(settings: Settings) -> Iterator[tuple[str, str, Mapping[str, Mapping[str, Any]]]]:
-    """(key in the file, stage, one-key map) of every method in the settings."""
-    gate, retain, recall = METHOD_STAGES
-    for index, spec in enumerate(settings.gate):
-        yield f"gate.{index}", gate, spec
-    for name, camera in settings.cameras.items():
-        for index, spec in enumerate(camera.gate):
-            yield f"cameras.{name}.gate.{index}", gate, spec
-    yield "memory.retain", retain, settings.memory.retain
-    yield "memory.recall", recall, settings.memory.recall
-
-
-def _check(key: str, stage: str, spec: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    table: Mapping[str, str] = importlib.import_module(stage).TABLE
-    for name, options in spec.items():
-        if name not in table:
-            yield f"{key}.{name}: unknown method; {nearest(name, list(table))}"
-            continue
-        method = load_method(stage, table, name)
-        fields = [field.name for field in dataclasses.fields(method) if field.init]
-        unknown = [option for option in options if option not in fields]
-        for option in unknown:
-            hint = nearest(str(option), fields) if fields else "it takes none"
-            yield f"{key}.{name}.{option}: unknown option; {hint}"
-        if not unknown:
-            yield from _values(f"{key}.{name}", method, options)
-
-
-def _values(key: str, method: type[Any], options: Mapping[str, Any]) -> Iterator[str]:
-    """What the method's own checks say of its options; they name option and value."""
-    try:
-        method(**options)
-    except (TypeError, ValueError) as error:
-        yield f"{key}: {error}"
 
 
 def _expand(value: Any, place: str, at: tuple[str, ...]) -> Any:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from daemon.settings import MqttSettings, Settings, check_methods, load, parse
+from daemon.methods import check_methods
+from daemon.settings import MqttSettings, Settings, load, parse
 from stream.errors import ConfigError
 
 SECRET = "hunter2hunter2"

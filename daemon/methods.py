@@ -1,0 +1,60 @@
+"""Do the methods that a configuration names exist, and take these options? Checked before anything starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from daemon.settings import Settings
+from stream.errors import ConfigError
+from stream.policy import load, nearest
+
+_STAGES = ("stream.gate", "memory.retain", "memory.recall")
+
+
+def check_methods(settings: Settings, place: str = "") -> None:
+    """Raises ConfigError that names every unknown method, unknown option and refused value, in one line.
+
+    `place` is the file, for the message. Imports the modules of the methods that are used (torch, for some).
+    """
+    problems = [problem for key, stage, spec in _used(settings) for problem in _check(key, stage, spec)]
+    if problems:
+        raise ConfigError(f"{place}{': ' if place else ''}{'; '.join(problems)}")
+
+
+def _used(settings: Settings) -> Iterator[tuple[str, str, Mapping[str, Mapping[str, Any]]]]:
+    """(key in the file, stage, one-key map) of every method in the settings."""
+    gate, retain, recall = _STAGES
+    for index, spec in enumerate(settings.gate):
+        yield f"gate.{index}", gate, spec
+    for name, camera in settings.cameras.items():
+        for index, spec in enumerate(camera.gate):
+            yield f"cameras.{name}.gate.{index}", gate, spec
+    yield "memory.retain", retain, settings.memory.retain
+    yield "memory.recall", recall, settings.memory.recall
+
+
+def _check(key: str, stage: str, spec: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    table: Mapping[str, str] = importlib.import_module(stage).TABLE
+    for name, options in spec.items():
+        if name not in table:
+            yield f"{key}.{name}: unknown method; {nearest(name, list(table))}"
+            continue
+        method = load(stage, table, name)
+        fields = [field.name for field in dataclasses.fields(method) if field.init]
+        unknown = [option for option in options if option not in fields]
+        for option in unknown:
+            hint = nearest(str(option), fields) if fields else "it takes none"
+            yield f"{key}.{name}.{option}: unknown option; {hint}"
+        if not unknown:
+            yield from _values(f"{key}.{name}", method, options)
+
+
+def _values(key: str, method: type[Any], options: Mapping[str, Any]) -> Iterator[str]:
+    """What the method's own checks say of its options; they name option and value."""
+    try:
+        method(**options)
+    except (TypeError, ValueError) as error:
+        yield f"{key}: {error}"
