@@ -37,6 +37,8 @@ TABLE: dict[str, str] = {
 class Chain:
     """Several gates in order; the first that skips wins, and later ones do not see the frame."""
 
+    paper: ClassVar[Paper] = Paper("gates in a row", "", "baseline")
+
     def __init__(self, gates: Sequence[Gate]) -> None:
         self.gates = tuple(gates)
 

@@ -1,6 +1,6 @@
 """Skip frames in which nothing changed since the last KEPT frame. Our own method, for fixed cameras.
 
-    picture -> 48x48 cells of mean brightness -> undo gain and offset against the reference -> |difference| per cell
+    picture -> 48x48 cells of mean brightness -> undo changes of light against the reference -> |difference| per cell
     changed cell:  difference > max(floor, noise_factor * the camera's own noise)
     habit:         cells that keep changing from frame to frame (burnt-in clock, flag, fan) count only when the
                    change reaches beyond them
@@ -21,9 +21,10 @@ from stream.policy import Paper
 from stream.types import Frame, Verdict
 
 CELLS = 48  # per side: a person 1/30 of the picture high still fills one
+LOCAL = 9  # cells: light changes are smoother than this, objects are not (a larger one still has edges)
 _MAX_NOISE = 3.0  # grey levels; beyond it the camera itself moves, and that is change
 _NOISE_STEP = 0.05  # how fast the noise estimate follows upwards; down at once
-_HABIT_SHARE = 0.02  # of all cells: a change larger than this is never a habit
+_HABIT_SHARE = 0.01  # of all cells: a change larger than this is never a habit
 
 
 @dataclass
@@ -36,11 +37,11 @@ class Still:
     `habit`: share of frames in which a cell must change to be such a place.
     """
 
-    threshold: float = 10.0
+    threshold: float = 18.0
     noise_factor: float = 6.0
-    max_gap_s: float = 60.0
+    max_gap_s: float = 30.0
     habit_s: float = 60.0
-    habit: float = 0.15
+    habit: float = 0.1
     paper: ClassVar[Paper] = Paper("change against the last kept frame, per cell", "", "baseline")
     _kept: np.ndarray | None = field(default=None, init=False, repr=False)  # [CELLS, CELLS] reference
     _before: np.ndarray | None = field(default=None, init=False, repr=False)  # the frame before
@@ -108,7 +109,10 @@ def grid(image: np.ndarray) -> np.ndarray:
 
 
 def difference(cells: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """|cells - reference| per cell after the gain and offset that fit most cells best (auto-exposure, lamps)."""
+    """|cells - reference| per cell, light undone: the gain and offset that fit most cells, then the local mean.
+
+    Auto-exposure and lamps change the whole picture, a cloud changes parts of it, but smoothly.
+    """
     shift = float(np.median(cells - reference))
     middle = float(np.median(reference))
     spread = float(np.median(np.abs(reference - middle)))
@@ -117,9 +121,22 @@ def difference(cells: np.ndarray, reference: np.ndarray) -> np.ndarray:
         own = float(np.median(cells))
         gain = float(np.clip(np.median(np.abs(cells - own)) / spread, 0.67, 1.5))
         shift = float(np.median(cells - gain * reference))
-    plain = np.abs(cells - reference)
-    least: np.ndarray = np.minimum(plain, np.abs(cells - gain * reference - shift))
+    change = cells - gain * reference - shift
+    least: np.ndarray = np.minimum(np.abs(change), np.abs(change - _around(change)))
     return least
+
+
+def _around(cells: np.ndarray) -> np.ndarray:
+    """Mean over the LOCAL x LOCAL cells around each cell, fewer at the border."""
+    for axis in (0, 1):
+        size = cells.shape[axis]
+        sums = np.cumsum(cells, axis=axis, dtype=np.float64)
+        sums = np.concatenate([np.zeros_like(sums.take([0], axis)), sums], axis)
+        first = np.maximum(0, np.arange(size) - LOCAL // 2)
+        last = np.minimum(size, np.arange(size) + LOCAL // 2 + 1)
+        counts = (last - first).reshape((-1, 1) if axis == 0 else (1, -1))
+        cells = (sums.take(last, axis) - sums.take(first, axis)) / counts
+    return cells
 
 
 def _spread(mask: np.ndarray) -> np.ndarray:

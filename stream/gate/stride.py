@@ -16,8 +16,8 @@ _EARLY = 0.25  # of a period: a frame this much early is taken, so that jitter d
 class Stride:
     """Keep frames on a grid of `1 / fps` seconds of wall time.
 
-    The grid does not move with late frames, so there is no drift: over any time T at most `fps * T + 1.25` are
-    kept. A gap longer than a period starts a new grid.
+    The grid does not move with late frames, so there is no drift: over any time T at most `fps * T + 2.25` are
+    kept (one late at the start, one early at the end). A gap longer than a period starts a new grid.
     """
 
     fps: float = 1.0
