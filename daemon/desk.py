@@ -16,7 +16,7 @@ from daemon.ledger import Ledger
 from daemon.messages import Answer, Query
 from daemon.outbox import Outgoing, Rank
 from daemon.payloads import Arrival, BadQuery, Request, Rules, encode_answer, encode_chunk, error_answer, parse_query
-from daemon.settings import Settings
+from daemon.settings import RESERVED_CAMERA_NAMES, Settings
 from daemon.topics import Topics
 from stream.errors import QueryError
 
@@ -90,23 +90,30 @@ class Desk:
         self.topics = Topics(settings.mqtt.prefix, settings.mqtt.reply_prefixes)
         self.publish = publish
         self.counts = DeskCounts()
-        self._rules = Rules(
-            topics=self.topics,
-            cameras=tuple(settings.cameras),
-            max_bytes=settings.mqtt.max_payload_bytes,
-            max_chars=settings.answer.max_question_chars,
-            deadline_s=settings.answer.deadline_s,
-        )
+        self.configure(settings)
         self._on_query = on_query
         self._rng = rng
         self._wall_s = wall_s
         self._ledger = Ledger()
         self._log = structlog.stdlib.get_logger("longwatch.mqtt")
 
+    def configure(self, settings: Settings) -> None:
+        """From now on these are the cameras that can be asked, and the limits of a question."""
+        self._rules = Rules(
+            topics=self.topics,
+            cameras=tuple(name for name, camera in settings.cameras.items() if camera.enabled),
+            max_bytes=settings.mqtt.max_payload_bytes,
+            max_chars=settings.answer.max_question_chars,
+            deadline_s=settings.answer.deadline_s,
+        )
+
     def take(self, delivery: Delivery) -> None:
         """Take one question over: afterwards it is answered, or the app will answer it."""
+        camera = self.topics.camera_of(delivery.topic)
+        if camera in RESERVED_CAMERA_NAMES:
+            return  # our own answer to an id `query` lies on `<p>/answer/query`: answering it would never end
         arrival = Arrival(
-            camera=self.topics.camera_of(delivery.topic),
+            camera=camera,
             received_s=self._wall_s(),
             fresh_id=f"{self._rng.getrandbits(64):016x}",
             expiry_s=delivery.expiry_s,
@@ -153,7 +160,7 @@ class Desk:
 
     def _ask(self, request: Request, topic: str, correlation: bytes | None) -> None:
         query = request.query
-        known = self._ledger.open(query)
+        known = self._ledger.open(query) if request.named else "new"
         if known == "other":
             text = f"id {query.id!r} was used for another question; choose a new one"
             self._refuse(query.id, text, topic, correlation)

@@ -71,6 +71,7 @@ class Engine:
         self._active: list[Job] = []
         self._stopping = False
         self._frames = False  # something may lie in a mailbox
+        self._coming: dict[str, Camera] | None = None
         self._turn_s = 0.0
         self._snapshot: dict[str, tuple[int, float | None, float | None]] = {}
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -108,6 +109,13 @@ class Engine:
                 job, "busy", "stopping" if self._stopping else "too many questions are waiting; ask again soon"
             )
 
+    def exchange(self, cameras: Mapping[str, Camera]) -> None:
+        """From the next turn on these are the cameras; banks that are passed again keep their memory."""
+        with self._wake:
+            self._coming = dict(cameras)
+            self._frames = True
+            self._wake.notify()
+
     @property
     def queued(self) -> int:
         """Questions that wait or are being answered."""
@@ -129,13 +137,22 @@ class Engine:
                 self._log.exception("engine round failed; it goes on")
 
     def _round(self) -> bool:
-        """One turn; False when stopped and nothing is left to answer."""
+        """Wait for something to do and do one turn; False when stopped and nothing is left to answer."""
         self.outlook.beat()
         with self._wake:
             if not (self._waiting or self._active or self._frames):
                 if self._stopping:
                     return False
                 self._wake.wait(IDLE_S)
+        self.turn()
+        return True
+
+    def turn(self) -> None:
+        """One turn without waiting. The engine's thread calls it; a replay calls it by hand and starts no thread."""
+        with self._wake:
+            if self._coming is not None:
+                self.cameras, self._coming = self._coming, None
+                self._snapshot = {name: item for name, item in self._snapshot.items() if name in self.cameras}
         self._admit()
         self._decode()
         now_s = time.monotonic()
@@ -145,7 +162,6 @@ class Engine:
                 self._absorb()
             else:
                 self._frames = False
-        return True
 
     def _admit(self) -> None:
         """Start answering: fork the banks of the asked cameras and open a session."""
@@ -163,13 +179,13 @@ class Engine:
             return
         if query.evidence is None:
             job.query = query = replace(query, evidence=self.settings.evidence)
-        names = query.cameras or tuple(self.cameras)
+        names = [name for name in query.cameras if name in self.cameras] or list(self.cameras)
         now_s = self.outlook.clock.wall_s()
         views = [self.cameras[name].bank.fork(query.since_s, query.until_s, now_s) for name in names]
         job.views = views
         readable = [view for view in views if view]
         if not readable:
-            self._finish(job, "no_evidence", _nothing(query, views))
+            self._finish(job, "no_evidence", _nothing(views))
             return
         model = self.encoder.model
         positions = self.cameras[names[0]].bank.policy.positions
@@ -261,7 +277,7 @@ class Engine:
         self._finish(job, status, text)
 
 
-def _nothing(query: Query, views: list[MemoryView]) -> str:
+def _nothing(views: list[MemoryView]) -> str:
     """Why there is nothing to answer from."""
     if any(view.held_from_s is not None for view in views):
         return "nothing is remembered of that time"

@@ -121,6 +121,7 @@ class Surroundings:
     rng: random.Random = field(default_factory=random.Random)
     opener: Opener = open_capture
     first_backoff_s: float = 0.5
+    beat: Callable[[], object] = lambda: None  # the thread moves: at every frame, attempt and pause
 
 
 class Source:
@@ -214,6 +215,7 @@ class Source:
     def _visit(self) -> bool:
         """One connection from opening to its end, and the pause after it. False when there is nothing to reopen."""
         self._online_s = None
+        self._around.beat()
         try:
             self._connect_and_read()
             fault = self._end()
@@ -275,6 +277,7 @@ class Source:
     def _count(self, capture: Capture, now_s: float, *, intact: bool) -> None:
         """Bring the snapshot up to date after one picture."""
         intake = self._intake
+        self._around.beat()
         with self._lock:
             stats = replace(
                 self._stats,

@@ -81,11 +81,8 @@ def draw(rng: np.random.Generator, recipe: Recipe, image_px: int) -> tuple[np.nd
             asked.append(question)
         if len(asked) == recipe.questions:
             break
-    shown = [clip.now(step) for step in range(recipe.frames)]
-    view = [
-        IGNORE if item is None else CLASSES.index(clip.things[item].name if item >= 0 else NOTHING) for item in shown
-    ]
-    return images, asked, view
+    shown = [answer(clip, "now", step) for step in range(recipe.frames)]
+    return images, asked, [CLASSES.index(found[0]) if found else IGNORE for found in shown]
 
 
 class Codec(Protocol):

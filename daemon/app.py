@@ -1,0 +1,251 @@
+"""The composition root: the only place that builds everything, starts it, reloads it and takes it down.
+
+settings -> core (model, policy) -> engine <- mailboxes <- sources          one source thread a camera
+                                      |                                     one engine thread
+                               loop: link, watchdog, reports                one asyncio loop
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from daemon import pipeline
+from daemon.core import Core, build
+from daemon.engine import Camera, Engine, Outlook
+from daemon.gaps import GapLog
+from daemon.health import Heartbeats, Notifier, Watchdog, ping_interval_s
+from daemon.job import Sinks
+from daemon.logs import LogControl
+from daemon.messages import Answer, Query
+from daemon.metrics import Counters
+from daemon.mqtt import MqttLink, Reply
+from daemon.settings import CameraSettings, Settings, check_methods
+from memory.bank import MemoryBank
+from stream import gate
+from stream.errors import ConfigError
+from stream.mailbox import Mailbox
+from stream.source import Source, SourceConfig, StateChange, Surroundings
+from stream.types import Frame
+
+ENGINE_ALLOWED_S = 60.0  # a large model on a CPU may take this long over one batch
+READER_ALLOWED_S = 75.0  # the longest back-off is 30 s, a hanging open twice its timeout
+BROKER_WAIT_S = 10.0  # at start; later the daemon is ready without a broker, because it already watches
+
+
+@dataclass(slots=True)
+class Post:
+    """One camera: its reader and what stands between it and the engine."""
+
+    settings: CameraSettings
+    source: Source
+    mailbox: Mailbox[Frame]
+    bank: MemoryBank
+    newest: Frame | None = field(default=None)  # the last frame that was kept
+
+
+class App:
+    """The running daemon. Make it on the event loop; `run` returns after `stop` or a signal."""
+
+    def __init__(self, settings: Settings, core: Core, reread: Callable[[], Settings], logs: LogControl | None) -> None:
+        self.settings, self.core = settings, core
+        self.started_s = time.monotonic()
+        self.answered = 0
+        self.gaps, self.counters, self.beats = GapLog(), Counters(), Heartbeats()
+        self.notifier = Notifier.from_environment()
+        self.posts: dict[str, Post] = {}
+        self._reread, self._logs = reread, logs
+        self._log = structlog.get_logger("longwatch.app")
+        self._loop = asyncio.get_running_loop()
+        self._rng = random.Random()
+        self._stopped, self._reloads = asyncio.Event(), asyncio.Event()
+        outlook = Outlook(self._newest_s, self.gaps.between, lambda: self.beats.beat("engine"))
+        self.engine = Engine(core.encoder, {}, settings.answer, outlook, self.counters)
+        self.link = MqttLink(settings, self._on_query, self._rng)
+        self._link_task: asyncio.Task[None] | None = None
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Watch and answer until stopped; drains before it returns."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self.stop)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reloads.set)
+        self.beats.register("engine", ENGINE_ALLOWED_S)
+        self.engine.start()
+        self._set_cameras(self.settings)
+        self._link_task = asyncio.create_task(self.link.run(), name="mqtt")
+        watchdog = Watchdog(self.beats, self.notifier, interval_s=ping_interval_s(), status=self.status_line)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(watchdog.run(), name="watchdog"),
+                    group.create_task(pipeline.watch_cameras(self), name="watch-cameras"),
+                    group.create_task(pipeline.report(self), name="report"),
+                    group.create_task(pipeline.publish_snapshots(self), name="snapshots"),
+                    group.create_task(self._reload_on_signal(), name="reload"),
+                    group.create_task(self._say_ready(), name="ready"),
+                ]
+                await self._stopped.wait()
+                for task in tasks:
+                    task.cancel()
+        finally:
+            await self._drain()
+
+    def stop(self) -> None:
+        """Begin an orderly end."""
+        self._stopped.set()
+
+    def status_line(self) -> str:
+        """For `systemctl status`."""
+        up = sum(1 for post in self.posts.values() if post.source.stats().state == "online")
+        broker = "connected" if self.link.state.connected else f"no broker ({self.link.state.reason})"
+        return f"{up}/{len(self.posts)} cameras, broker {broker}, {self.answered} answers"
+
+    async def _say_ready(self) -> None:
+        """Tell systemd. A missing broker does not hold it up for ever: the cameras are being watched already."""
+        try:
+            async with asyncio.timeout(BROKER_WAIT_S):
+                await self.link.wait_connected()
+        except TimeoutError:
+            self._log.warning("ready without a broker; it is tried again for ever", reason=self.link.state.reason)
+        self.notifier.ready(self.status_line())
+        self._log.info("ready", cameras=len(self.posts), model=self.core.model.geometry.name)
+
+    async def _drain(self) -> None:
+        """Readers first, then what was asked, then the farewell."""
+        self.notifier.stopping("finishing answers")
+        await asyncio.gather(*(asyncio.to_thread(post.source.stop) for post in self.posts.values()))
+        if not await asyncio.to_thread(self.engine.stop):
+            self._log.error("the engine did not finish in time")
+        for name in self.posts:
+            self.link.publish_camera(pipeline.camera_state(self, name))
+        await self.link.close()
+        if self._link_task is not None:
+            await self._link_task
+        self._log.info("stopped", answered=self.answered)
+
+    # -- questions -------------------------------------------------------------------------------------------------
+
+    def _on_query(self, query: Query, reply: Reply) -> None:
+        """On the loop: hand a question to the engine, and its results back to the loop."""
+
+        def chunk(text: str) -> None:
+            self._loop.call_soon_threadsafe(reply.chunk, text)
+
+        def answer(found: Answer) -> None:
+            self._loop.call_soon_threadsafe(self._answer, reply, found)
+
+        self.engine.ask(query, Sinks(chunk, answer))
+
+    def _answer(self, reply: Reply, answer: Answer) -> None:
+        reply.answer(answer)
+        self.answered += 1
+        self._log.info("answered", id=answer.id, status=answer.status, total_ms=answer.timing.total_ms)
+
+    # -- cameras ---------------------------------------------------------------------------------------------------
+
+    def _set_cameras(self, settings: Settings) -> None:
+        """Start, restart and stop readers until they are as `settings` say; memory of a kept name stays."""
+        wanted = {name: item for name, item in settings.cameras.items() if item.enabled}
+        for name in list(self.posts):
+            post = self.posts[name]
+            same_gate = settings.gate == self.settings.gate or bool(post.settings.gate)
+            if wanted.get(name) == post.settings and same_gate:
+                continue
+            post.source.stop(0.0)
+            self.beats.remove(f"camera {name}")
+            if name not in wanted:
+                del self.posts[name]
+        for name, camera in wanted.items():
+            old = self.posts.get(name)
+            if old is None or not old.source.alive:
+                self.posts[name] = self._post(name, camera, settings, old.bank if old else self.core.bank(name))
+        self.engine.exchange({name: Camera(post.mailbox, post.bank) for name, post in self.posts.items()})
+
+    def _post(self, name: str, camera: CameraSettings, settings: Settings, bank: MemoryBank) -> Post:
+        side = self.core.model.geometry.image_px
+        part = f"camera {name}"
+        config = SourceConfig(
+            camera=name,
+            url=camera.url,
+            size=(side, side),
+            loop=camera.loop,
+            realtime=camera.realtime,
+            timeout_s=camera.timeout_s,
+            stale_after_s=camera.stale_after_s,
+            options=camera.options,
+        )
+        mailbox: Mailbox[Frame] = Mailbox(notify=self.engine.notify)
+
+        def sink(frame: Frame) -> None:
+            post.newest = frame
+            mailbox.put(frame)
+
+        def on_state(change: StateChange) -> None:
+            if self.posts.get(name) is post:  # else: the last words of a reader that was replaced
+                self._on_state(post, change)
+
+        around = Surroundings(beat=lambda: self.beats.beat(part))
+        source = Source(config, gate.make(camera.gate or settings.gate), sink, on_state, around)
+        post = Post(camera, source, mailbox, bank)
+        self.posts[name] = post
+        self.beats.register(part, READER_ALLOWED_S)
+        source.start()
+        return post
+
+    def _on_state(self, post: Post, change: StateChange) -> None:
+        """In a camera's thread: remember the gap, tell the broker."""
+        if change.state == "online":
+            self.gaps.up(change.camera, change.wall_s)
+        else:
+            last_s = post.source.stats().last_wall_s
+            self.gaps.down(change.camera, change.wall_s if last_s is None else last_s, change.reason)
+        self._loop.call_soon_threadsafe(self._publish_state, change.camera)
+
+    def _publish_state(self, camera: str) -> None:
+        if camera in self.posts:
+            self.link.publish_camera(pipeline.camera_state(self, camera))
+
+    def _newest_s(self, camera: str) -> float | None:
+        post = self.posts.get(camera)
+        return post.source.stats().last_wall_s if post else None
+
+    # -- reload ----------------------------------------------------------------------------------------------------
+
+    async def _reload_on_signal(self) -> None:
+        while True:
+            await self._reloads.wait()
+            self._reloads.clear()
+            self.notifier.reloading()
+            try:
+                self.reload(await asyncio.to_thread(self._reread))
+            except ConfigError as error:
+                self._log.error("reload refused; nothing was changed", reason=str(error))
+            self.notifier.ready(self.status_line())
+
+    def reload(self, settings: Settings) -> None:
+        """Take over `settings` whole, or raise ConfigError and change nothing."""
+        check_methods(settings)
+        for section in ("mqtt", "model", "memory"):
+            if getattr(settings, section) != getattr(self.settings, section):
+                raise ConfigError(f"{section}: this section changed, which needs a restart")
+        self._set_cameras(settings)
+        self.engine.settings = settings.answer
+        self.link.desk.configure(settings)
+        self.settings = settings
+        if self._logs is not None:
+            self._logs.set_level(settings.log_level)
+        self._log.info("reloaded", cameras=len(self.posts))
+
+
+async def run(settings: Settings, reread: Callable[[], Settings], logs: LogControl | None = None) -> None:
+    """Build everything and watch until a signal comes. Raises ModelError or ConfigError before anything started."""
+    core = await asyncio.to_thread(build, settings)
+    await App(settings, core, reread, logs).run()

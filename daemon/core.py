@@ -1,0 +1,68 @@
+"""The parts of a daemon that need no network: model, encoder and banks, built from settings."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import structlog
+import torch
+
+from daemon.settings import Settings, check_methods
+from memory import recall, retain
+from memory.bank import MemoryBank, Policy
+from stream import carrier
+from stream.encoder import Encoder
+from stream.errors import ConfigError
+from stream.model import Model
+from stream.model.loading import open_model
+from stream.positions import TABLE
+from stream.types import Budget
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """Built once; owned by the engine's thread."""
+
+    encoder: Encoder
+    policy: Policy
+
+    @property
+    def model(self) -> Model:
+        """The checkpoint."""
+        return self.encoder.model
+
+    def bank(self, camera: str) -> MemoryBank:
+        """An empty memory for one camera."""
+        return MemoryBank(camera, self.model.geometry, self.policy)
+
+
+def build(settings: Settings) -> Core:
+    """Load the model and check that the memory fits it. Takes seconds; raises ModelError or ConfigError."""
+    check_methods(settings)
+    wanted = settings.model
+    torch.set_num_threads(wanted.threads or max(1, (os.cpu_count() or 2) - 1))
+    model = open_model(wanted.path, wanted.device, wanted.dtype, wanted.system_prompt)
+    geometry, memory = model.geometry, settings.memory
+    carriers = memory.carriers or geometry.carriers or 128
+    scheme = TABLE[geometry.positions if memory.positions == "auto" else memory.positions]
+    positions = scheme(len(model.system()), geometry.visual)
+    need = positions.bound(carriers, settings.answer.max_tokens + 64)
+    if need > geometry.max_positions:
+        raise ConfigError(
+            f"memory.carriers: {carriers} carriers at `{memory.positions}` positions need {need} positions, "
+            f"{geometry.name} has {geometry.max_positions}; remember fewer, or set memory.positions: compact"
+        )
+    log = structlog.get_logger("longwatch.core")
+    if not geometry.trained:
+        log.warning("not trained for carriers: expect weak answers about the past", model=geometry.name)
+    if geometry.carriers is not None and carriers > geometry.carriers:
+        log.warning("more carriers than the model was trained with", carriers=carriers, trained=geometry.carriers)
+    policy = Policy(
+        budget=Budget(carriers, memory.detail_frames),
+        retain=retain.make(memory.retain),
+        recall=recall.make(memory.recall),
+        positions=positions,
+        seed=memory.seed,
+    )
+    return Core(Encoder(model, carrier.make({"mean": {}})), policy)

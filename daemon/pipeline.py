@@ -1,0 +1,90 @@
+"""One short coroutine per thing that goes on for ever. `app.py` builds what they work on and starts them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from daemon.wire import CameraState, DaemonStatus
+from stream import __version__
+
+if TYPE_CHECKING:
+    from daemon.app import App
+
+WATCH_EVERY_S = 1.0
+REPORT_EVERY_S = 10.0
+
+
+async def watch_cameras(app: App) -> None:
+    """Declare cameras offline whose picture does not move, and tell the log and the broker."""
+    while True:
+        for post in app.posts.values():
+            post.source.watchdog()
+        await asyncio.sleep(WATCH_EVERY_S)
+
+
+async def report(app: App) -> None:
+    """Publish every camera's state and the daemon's status."""
+    while True:
+        for name in list(app.posts):
+            app.link.publish_camera(camera_state(app, name))
+        app.link.publish_status(daemon_status(app))
+        await asyncio.sleep(REPORT_EVERY_S)
+
+
+async def publish_snapshots(app: App) -> None:
+    """Publish each camera's newest kept picture, when there is a new one."""
+    every_s = app.settings.snapshot_every_s
+    sent: dict[str, int] = {}
+    while every_s:
+        for name, post in list(app.posts.items()):
+            frame = post.newest
+            if frame is not None and frame.jpeg and sent.get(name) != frame.index:
+                sent[name] = frame.index
+                app.link.publish_camera(camera_state(app, name), frame.jpeg)
+        await asyncio.sleep(every_s)
+
+
+def camera_state(app: App, name: str) -> CameraState:
+    """What is published of one camera."""
+    post, now_s = app.posts[name], time.time()
+    stats, mail = post.source.stats(), post.mailbox.counts()
+    carriers, from_s, to_s = app.engine.snapshot().get(name, (0, None, None))
+    return CameraState(
+        camera=name,
+        state="online" if stats.state == "online" else "offline",
+        reason="" if stats.state == "online" else stats.reason,
+        at=now_s,
+        newest_age_s=None if stats.last_wall_s is None else max(0.0, now_s - stats.last_wall_s),
+        fps=round(stats.fps, 2),
+        frames_in=stats.frames_in,
+        frames_kept=stats.kept - mail.dropped,
+        frames_skipped=sum(stats.skipped.values()),
+        frames_dropped=mail.dropped,
+        reconnects=stats.reconnects,
+        carriers=carriers,
+        memory_from=from_s,
+        memory_to=to_s,
+    )
+
+
+def daemon_status(app: App) -> DaemonStatus:
+    """What is published of the whole daemon."""
+    states = [camera_state(app, name) for name in app.posts]
+    outbox = app.link.outbox
+    return DaemonStatus(
+        version=__version__,
+        model=app.core.model.geometry.name,
+        at=time.time(),
+        uptime_s=round(time.monotonic() - app.started_s, 1),
+        cameras_online=sum(1 for state in states if state.state == "online"),
+        cameras_total=len(states),
+        queue_depth=app.engine.queued,
+        answered=app.answered,
+        frames_kept=sum(state.frames_kept for state in states),
+        mqtt_reconnects=max(0, app.link.state.connections - 1),
+        mqtt_waiting=len(outbox),
+        mqtt_dropped=outbox.dropped,
+        mqtt_lost=outbox.lost,
+    )
