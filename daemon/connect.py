@@ -7,6 +7,7 @@ import logging
 import socket
 import ssl
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Self
 
 import aiomqtt
@@ -21,7 +22,7 @@ RECEIVE_MAXIMUM = 64  # unacknowledged questions in flight to us; the rest wait 
 MAX_INCOMING = 1024  # held between the socket and us; reached by a flood of QoS 0 only
 TIMEOUT_S = 10.0
 
-_REFUSED = {
+_REFUSED: dict[int | None, str] = {
     1: "the broker does not speak this MQTT version; set mqtt.protocol to 3.1.1",
     132: "the broker does not speak this MQTT version; set mqtt.protocol to 3.1.1",
     2: "the broker does not accept mqtt.client_id",
@@ -30,8 +31,8 @@ _REFUSED = {
     134: "wrong user name or password; see mqtt.username and mqtt.password_file",
     5: "not authorised; see mqtt.username, mqtt.password_file and the broker's ACL",
     135: "not authorised; see mqtt.username, mqtt.password_file and the broker's ACL",
-    142: "another client took over this mqtt.client_id; is a second daemon running?",
 }
+_LOST = "connection lost (the broker or the network went away, or a second daemon has the same mqtt.client_id)"
 _BROKEN: tuple[tuple[type[Exception], str], ...] = (
     (ssl.SSLError, "TLS failed (certificate, key, or a port without TLS); see mqtt.tls"),
     (socket.gaierror, "unknown host; see mqtt.host"),
@@ -70,20 +71,43 @@ class Client(aiomqtt.Client):
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
         # aiomqtt waits out its timeout when the broker hangs up before accepting; paho may call from its own thread
         self._loop.call_soon_threadsafe(self._hung_up)
-        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+        if not self._connected.cancelled():  # aiomqtt asks a cancelled future for its exception, which raises
+            super()._on_disconnect(client, userdata, flags, reason_code, properties)
+        self._forget()  # aiomqtt drops this future unseen when the connection breaks the moment it is made
 
     def _hung_up(self) -> None:
         if not self._connected.done():
             self._connected.set_exception(aiomqtt.MqttError("the broker hung up at once; does the port want TLS?"))
+            self._forget()
 
     async def __aenter__(self) -> Self:
         try:
-            return await super().__aenter__()
+            await super().__aenter__()
+            if (
+                not self._client.is_connected()
+            ):  # accepted and hung up at once; aiomqtt would wait it out
+                raise aiomqtt.MqttCodeError(None)
+            return self
         except BaseException:
             self._client.disconnect()  # else the half-made connection and its housekeeping task live on
             if self._misc_task is not None:
                 self._misc_task.cancel()
+            self._forget()
             raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await super().__aexit__(kind, error, trace)
+        finally:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Look at the end of the connection, or asyncio complains later that nobody did."""
+        for future in (self._connected, self._disconnected):
+            if future.done() and not future.cancelled():
+                future.exception()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +193,15 @@ def publish_properties(**values: Any) -> Properties | None:
 def explain(error: BaseException, settings: MqttSettings) -> str:
     """Why there is no connection, in one redacted line that says what to look at."""
     place = f"{settings.host}:{settings.port}"
-    if isinstance(error, BaseExceptionGroup):
-        return explain(error.exceptions[0], settings)
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
     if isinstance(error, LongwatchError):
         return str(error)
-    code = getattr(getattr(error, "rc", None), "value", getattr(error, "rc", None))
-    if isinstance(error, aiomqtt.exceptions.MqttConnectError) or code in (142,):
-        return f"{place}: refused: {_REFUSED.get(code, redact(str(error))) if code is not None else 'unknown'}"
+    told = error if isinstance(error, aiomqtt.MqttCodeError) else error.__cause__  # aiomqtt nests what the broker said
+    if isinstance(told, aiomqtt.exceptions.MqttConnectError):
+        return f"{place}: {_REFUSED.get(getattr(told.rc, 'value', told.rc), redact(str(told)))}"
+    if isinstance(told, aiomqtt.MqttCodeError):
+        return f"{place}: {_LOST}"
     cause = error.__cause__ or error.__context__ or error  # aiomqtt keeps the socket's own exception as context
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"{place}: certificate not trusted: {cause.verify_message}; see mqtt.tls.ca_file"

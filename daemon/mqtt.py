@@ -9,6 +9,7 @@ Everything here runs on one event loop. Nothing a client, a broker or a network 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 import time
 from collections.abc import Callable
@@ -75,7 +76,6 @@ class MqttLink:
         self.outbox = Outbox(mqtt.max_outgoing)
         self.state = LinkState()
         self._settings = mqtt
-        self._cameras = tuple(settings.cameras)
         self._rng = rng
         self._backoff = backoff or Backoff()
         self._log = structlog.stdlib.get_logger("longwatch.mqtt")
@@ -126,6 +126,12 @@ class MqttLink:
         self.publish(Outgoing(self.topics.camera_state(name), payload, retain=True, content_type=JSON))
         if snapshot:
             self.publish(Outgoing(self.topics.snapshot(name), snapshot, 0, True, Rank.PICTURE, JPEG))
+
+    def retire_camera(self, name: str) -> None:
+        """Say that a camera is gone from the configuration: `offline`, and no state or picture any more."""
+        self.publish(Outgoing(self.topics.camera_available(name), b"offline", retain=True))
+        for topic in (self.topics.camera_state(name), self.topics.snapshot(name)):
+            self.publish(Outgoing(topic, b"", retain=True))  # empty clears a retained message
 
     def publish_status(self, status: DaemonStatus) -> None:
         """Publish the daemon's status, retained."""
@@ -185,7 +191,7 @@ class MqttLink:
         how: dict[str, Any] = {"qos": 1}
         if self._settings.protocol == "5":
             # retained questions only when the subscription is new: each is refused once, not on every connection
-            how = {"options": SubscribeOptions(qos=1, retainHandling=1)}
+            how = {"options": SubscribeOptions(qos=1, noLocal=True, retainHandling=1)}
         for topic in self.topics.queries:
             codes = await client.subscribe(topic, **how)
             if any(getattr(code, "value", code) >= 128 for code in codes):
@@ -199,10 +205,9 @@ class MqttLink:
 
     def _say_offline(self) -> None:
         """The cameras too: whoever looks only at a camera's topic must not read `online` for ever."""
-        known = {message.topic for message in self.outbox.retained()}
-        for camera in self._cameras:
-            if self.topics.camera_available(camera) in known:
-                self.publish(Outgoing(self.topics.camera_available(camera), b"offline", retain=True))
+        for message in self.outbox.retained():
+            if message.topic.endswith("/available"):
+                self.publish(dataclasses.replace(message, payload=b"offline"))
         self.publish(Outgoing(self.topics.available, b"offline", retain=True))
 
     def _set_state(self, connected: bool, reason: str) -> None:

@@ -62,6 +62,7 @@ class Request:
 
     query: Query
     reply_to: str | None
+    named: bool  # whether the question brought its id
 
 
 class BadQuery(QueryError):
@@ -146,7 +147,8 @@ def _request(raw: dict[str, Any], arrival: Arrival, rules: Rules) -> Request:
         received_s=arrival.received_s,
         deadline_s=arrival.received_s + min(waits_s, default=rules.deadline_s),
     )
-    return Request(query, None if wire.reply_to is None else rules.topics.check_reply(wire.reply_to))
+    reply_to = None if wire.reply_to is None else rules.topics.check_reply(wire.reply_to)
+    return Request(query, reply_to, wire.id is not None)
 
 
 def _address(raw: dict[str, Any], arrival: Arrival, rules: Rules) -> tuple[str, str | None]:

@@ -8,6 +8,7 @@ import logging
 import socket
 import threading
 import warnings
+import weakref
 from types import TracebackType
 from typing import Any, Self
 
@@ -79,7 +80,8 @@ class EmbeddedBroker:
             self._ready.set()
 
     async def _serve(self) -> None:
-        broker = _make(self.port)
+        writers: weakref.WeakSet[asyncio.StreamWriter] = weakref.WeakSet()
+        broker = _make(self.port, writers)
         await broker.start()
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         # amqtt leaves tasks of closed connections to fail on their own; nobody can act on that
@@ -89,20 +91,31 @@ class EmbeddedBroker:
             await self._stop.wait()
         finally:
             await broker.shutdown()
+            for writer in tuple(writers):  # amqtt forgets connections whose client was in the middle of something
+                writer.close()
+            await asyncio.sleep(0)  # a transport closes its socket one turn later
 
 
 def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     del loop, context
 
 
-def _make(port: int) -> Any:
+def _make(port: int, writers: weakref.WeakSet[asyncio.StreamWriter]) -> Any:
     """A broker object, silent. Imported here: amqtt is an optional package and slow to import."""
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from amqtt.broker import Broker
-    return Broker(
+
+    class Remembering(Broker):  # type: ignore[misc]
+        async def stream_connected(
+            self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
+        ) -> None:
+            writers.add(writer)
+            await super().stream_connected(reader, writer, listener_name)
+
+    return Remembering(
         {
             "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}", "max_connections": 64}},
             "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
