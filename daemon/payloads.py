@@ -229,7 +229,8 @@ def _describe(item: dict[str, Any], raw: dict[str, Any]) -> str:
     if key in ("since", "until"):
         hint = " (milliseconds? give seconds)" if isinstance(value, (int, float)) and value > MAX_EPOCH_S else ""
         return f"{key}: {_show(value)} is neither epoch seconds nor ISO 8601{hint}"
-    return f"{key}: {item['msg']}"
+    shown = "" if key == "question" else f"{_show(value)}: "
+    return f"{key}: {shown}{item['msg']}"
 
 
 def _show(value: object) -> str:

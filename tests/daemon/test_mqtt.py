@@ -227,6 +227,18 @@ async def test_states_and_pictures(broker: Mosquitto) -> None:
         assert (await caller.next("longwatch/door/available")).payload == b"offline"
 
 
+async def test_a_camera_that_left_the_configuration(broker: Mosquitto) -> None:
+    async with running(make_settings(broker.port)) as link:
+        link.publish_camera(CameraState(camera="door", state="online", at=1.0), b"\xff\xd8snapshot")
+        await until(lambda: not len(link.outbox))
+        link.retire_camera("door")
+        await until(lambda: not len(link.outbox))
+        async with calling(broker.port, topic="longwatch/door/#") as caller:
+            assert (await caller.next("longwatch/door/available")).payload == b"offline"
+            await asyncio.sleep(0.05)
+            assert len(caller.seen) == 1
+
+
 CHILD = """
 import asyncio, random, sys
 from daemon.mqtt import MqttLink
