@@ -17,8 +17,7 @@ from rich.markup import escape
 
 from daemon import checks
 from daemon.examine import Check, Status, examine, in_thread
-from daemon.settings import Settings
-from stream.errors import LongwatchError, spellings
+from stream.errors import spellings
 
 _STYLE: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -64,6 +63,7 @@ async def _doctor(path: Path, report: Report) -> int:
     report.line(first)
     tasks = checks.all_tasks(settings)
     report.pending += [task.name for task in tasks]
+    secrets = spellings(settings.secrets()) if settings is not None else ()
     with report.console.status("") as status:
 
         def show(check: Check) -> None:
@@ -71,14 +71,6 @@ async def _doctor(path: Path, report: Report) -> int:
             status.update("waiting for " + ", ".join(report.pending))
 
         status.update("waiting for " + ", ".join(report.pending))
-        found = [first, *await examine(tasks, _secrets(settings), show)]
+        found = [first, *await examine(tasks, secrets, show)]
     report.end(found)
     return 1 if any(check.status == "fail" for check in found) else 0
-
-
-def _secrets(settings: Settings | None) -> tuple[str, ...]:
-    try:
-        password = settings.mqtt.secret() if settings is not None else None
-    except LongwatchError:
-        return ()  # the broker's check says what is wrong with the password file
-    return spellings([password]) if password else ()

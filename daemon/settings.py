@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -187,6 +188,16 @@ class Settings(Section):
             if name in RESERVED_CAMERA_NAMES:
                 raise ValueError(f"camera name {name!r} is a topic of ours; choose another")
         return cameras
+
+    def secrets(self) -> tuple[str, ...]:
+        """Every password in this configuration, for `logs.setup(secrets=...)`; an unreadable password file has none."""
+        found = []
+        with suppress(ConfigError):
+            found.append(self.mqtt.secret() or "")
+        for camera in self.cameras.values():
+            userinfo, at, _ = camera.url.partition("//")[2].rpartition("@")
+            found.append(userinfo.partition(":")[2] if at else "")
+        return tuple(secret for secret in found if secret)
 
 
 def load(path: Path) -> Settings:

@@ -186,6 +186,14 @@ def test_settings_never_show_the_password() -> None:
     assert SECRET not in str(settings.model_dump(mode="json"))
 
 
+def test_all_secrets_are_known_to_the_logs() -> None:
+    cameras = {"a": {"url": "rtsp://u:p @/x@h/y"}, "b": {"url": "rtsp://h:554/x"}, "c": {"url": "clip.mp4"}}
+    settings = parse({"cameras": cameras, "mqtt": {"username": "u", "password": SECRET}}, "here")
+    assert settings.secrets() == (SECRET, "p @/x")
+    settings = parse({"cameras": cameras, "mqtt": {"username": "u", "password_file": "/no/such"}}, "here")
+    assert settings.secrets() == ("p @/x",)
+
+
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 KEYS = st.sampled_from([*Settings.model_fields, *MqttSettings.model_fields, "door", "url"]) | st.text(max_size=4)
 
