@@ -264,7 +264,9 @@ def probe(url: str, seconds_s: float = 4.0, timeout_s: float = 5.0, options: Map
                 times_s.append(now_s)
                 if picture.frame.key_frame:
                     keys_s.append(now_s)
-            if (times_s and times_s[-1] - times_s[0] >= seconds_s) or time.monotonic() - begin_s > 3 * seconds_s:
+            if (
+                times_s and times_s[-1] - times_s[0] >= seconds_s
+            ) or time.monotonic() - begin_s > open_s + 3 * seconds_s:
                 break
         info = capture.info
     finally:

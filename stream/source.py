@@ -34,6 +34,7 @@ State = Literal["connecting", "online", "offline"]
 
 HEALTHY_S = 60.0  # online for this long: the next fault is a new one, back-off starts small again
 FPS_WINDOW_S = 5.0
+_EXPECTED = frozenset({"stopped", "finished"})  # ends that nobody needs to look into
 _MAX_WAIT_S = 10.0  # a file's pts that ask for a longer pause are not believed
 _MAX_LATE_S = 1.0  # later than this: start a new pace, do not hurry
 
@@ -302,7 +303,8 @@ class Source:
             if (self._stats.state, self._stats.reason) == (state, reason):
                 return
             self._stats = replace(self._stats, state=state, reason=reason, since_wall_s=wall_s)
-        self._log.info("camera state", state=state, reason=reason, detail=detail)
+        log = self._log.warning if state == "offline" and reason not in _EXPECTED else self._log.info
+        log("camera state", state=state, reason=reason, detail=detail)
         if self._on_state is not None:
             self._on_state(StateChange(self.config.camera, state, reason, wall_s, detail))
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 from stream.policy import Paper
 from stream.types import Frame, Verdict
 
-_EARLY = 0.25  # of a period: a frame this much early is taken, so that jitter does not halve the rate
+_EARLY = 0.25  # of a period, at most: a frame a little early is taken, so that jitter does not halve the rate
 
 
 @dataclass
@@ -23,16 +23,21 @@ class Stride:
     fps: float = 1.0
     paper: ClassVar[Paper] = Paper("uniform sampling in time", "", "baseline")
     _due_s: float = field(default=-math.inf, init=False, repr=False)
+    _before_s: float = field(default=math.nan, init=False, repr=False)
+    _step_s: float = field(default=math.nan, init=False, repr=False)  # usual distance of the camera's frames
 
     def __post_init__(self) -> None:
         if not 0 < self.fps <= 1000:
             raise ValueError(f"fps must lie in (0, 1000], got {self.fps}")
 
     def judge(self, frame: Frame) -> Verdict:
-        """Keep the first frame at or just before each grid point; the score is the time since the last one, periods."""
+        """Keep the frame nearest to each grid point; the score is 1.0 there and grows by one per period."""
         period_s = 1.0 / self.fps
+        step_s = frame.wall_s - self._before_s
+        self._step_s = step_s if math.isnan(self._step_s) else self._step_s + 0.1 * (step_s - self._step_s)
+        self._before_s = frame.wall_s
         early_s = self._due_s - frame.wall_s
-        if early_s > _EARLY * period_s:
+        if early_s > 0 and not early_s <= min(_EARLY * period_s, self._step_s / 2):
             return Verdict(keep=False, score=1.0 - early_s * self.fps, reason="stride")
         late_s = -early_s
         self._due_s = frame.wall_s + period_s if late_s >= period_s else self._due_s + period_s

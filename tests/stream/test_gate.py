@@ -206,7 +206,7 @@ def test_gates_never_change_the_frame(name: str) -> None:
 def test_chain_hides_skipped_frames_from_later_gates() -> None:
     chain = make([{"stride": {"fps": 1}}, {"still": {}}])
     out = [chain.judge(as_frame(BASE, at / 4)).reason for at in range(9)]
-    assert out == ["kept", "stride", "stride", "still", "stride", "stride", "stride", "still", "stride"]
+    assert out == ["kept", *["stride"] * 3, "still", *["stride"] * 3, "still"]
 
 
 @pytest.mark.parametrize(
