@@ -83,9 +83,7 @@ class Client(aiomqtt.Client):
     async def __aenter__(self) -> Self:
         try:
             await super().__aenter__()
-            if (
-                not self._client.is_connected()
-            ):  # accepted and hung up at once; aiomqtt would wait it out
+            if not self._client.is_connected():  # accepted and hung up at once; aiomqtt would wait it out
                 raise aiomqtt.MqttCodeError(None)
             return self
         except BaseException:
