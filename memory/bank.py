@@ -176,13 +176,10 @@ class MemoryBank:
 
     def _make_room(self, newest: Carrier) -> tuple[Choice, Carrier]:
         """Free one slot by the policy's choice; returns it, and `newest` as it is to be stored."""
-        if len(self._order) == 1:  # a bank of one has nothing to choose
-            choice = Choice(0)
-        else:
-            slots = torch.tensor(self._order, dtype=torch.long, device=self._digests.device)
-            digests = torch.cat((self._digests[slots], newest.digest[None]))
-            rows = Rows(digests, [*self.spans, newest.span], [*self.frames, newest.frame])
-            choice = self.policy.retain.choose(rows, self._rng)
+        slots = torch.tensor(self._order, dtype=torch.long, device=self._digests.device)
+        digests = torch.cat((self._digests[slots], newest.digest[None]))
+        rows = Rows(digests, [*self.spans, newest.span], [*self.frames, newest.frame])
+        choice = self.policy.retain.choose(rows, self._rng)
         assert 0 <= choice.leaves < len(self._order), "retention never names the newest"
         slot = self._order[choice.leaves]
         if choice.into is not None:

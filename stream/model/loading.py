@@ -41,6 +41,7 @@ def open_model(path: str, device: str = "auto", dtype: str = "auto", system_prom
     if not folder.is_dir() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
         raise ModelError(f"model.path: {path!r} is neither `tiny`, a directory, nor a hub id such as owner/name")
     place = pick_device(device)
+    transformers.utils.logging.disable_progress_bar()  # a service's log is no place for it
     try:
         config = transformers.AutoConfig.from_pretrained(source)
         if config.model_type not in TABLE:

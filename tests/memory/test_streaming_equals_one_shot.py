@@ -142,7 +142,8 @@ def test_streaming_equals_one_shot(positions: str, carriers: int, detail: int, r
     bank = make_bank(model, carriers, detail, retain, positions)
     frames = random_frames(11)
     alive, gone, made = stream(model, bank, frames)
-    assert (len(gone) == max(0, len(frames) - carriers)) and len(bank) == min(carriers, len(frames))
+    assert len(gone) == max(0, len(frames) - carriers)
+    assert len(bank) == min(carriers, len(frames))
     reference = Reference(model, frames, bank.policy.positions, alive, bank.frames, gone, detail)
     hidden = reference.run()
 
