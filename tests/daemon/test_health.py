@@ -160,7 +160,7 @@ def test_a_stuck_part_is_logged_again_after_a_minute(tmp_path: Path) -> None:
 async def heard(systemd: Systemd, start: str) -> None:
     """Wait for a message that begins with `start`."""
     async with asyncio.timeout(20.0):
-        while not any(message.startswith(start) for message in systemd.received()):
+        while not any(message.startswith(start) for message in systemd.received()):  # noqa: ASYNC110  a socket
             await asyncio.sleep(0.01)
 
 
