@@ -55,12 +55,12 @@ def run(config: Config = Path("/etc/longwatch/longwatch.yaml")) -> None:
     from daemon import app, logs
 
     settings = _settings(config)
-    control = logs.setup(settings.log_level)
+    control = logs.setup(settings.log_level, secrets=settings.secrets())
     asyncio.run(app.run(settings, lambda: _settings(config), control))
 
 
 @cli.command()
-def ask(
+def ask(  # noqa: PLR0913 - options of a command line
     question: Annotated[str, typer.Argument(help="what you want to know")],
     config: Config = Path("/etc/longwatch/longwatch.yaml"),
     camera: Annotated[list[str] | None, typer.Option(help="only this camera; may be given several times")] = None,
@@ -96,10 +96,10 @@ def ask(
 @cli.command()
 def check(config: Config) -> None:
     """Read a configuration and say what is wrong with it."""
-    from daemon.settings import check_methods
+    from daemon.methods import check_methods
 
     settings = _settings(config)
-    check_methods(settings)
+    check_methods(settings, str(config))
     settings.mqtt.secret()
     cameras = ", ".join(f"{name} ({redact(item.url)})" for name, item in settings.cameras.items())
     print(f"{config}: ok; {len(settings.cameras)} cameras: {cameras}")
@@ -108,9 +108,9 @@ def check(config: Config) -> None:
 @cli.command()
 def doctor(config: Config, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """Check broker, cameras, model and machine, and say the way out of what fails."""
-    from daemon import doctor as practice
+    from daemon.doctor import doctor as examine
 
-    raise typer.Exit(practice.main(config, as_json=as_json))
+    raise typer.Exit(examine(config, as_json=as_json))
 
 
 @cli.command()
@@ -132,7 +132,7 @@ def replay(
 
     asks = [Ask.parse(text) for text in ask or []]
     settings = _settings(config) if config else parse({"cameras": {"replay": {"url": str(video)}}}, "defaults")
-    logs.setup("warning")
+    logs.setup("warning", secrets=settings.secrets())
     job = Replay(video, asks, _moment("--start", start) or 0.0, realtime, sys.stderr.isatty())
     for answer in play(build(settings), settings, job):
         print(json.dumps(_plain(answer)), flush=True)

@@ -24,9 +24,10 @@ from daemon.health import Heartbeats, Notifier, Watchdog, ping_interval_s
 from daemon.job import Sinks
 from daemon.logs import LogControl
 from daemon.messages import Answer, Query
+from daemon.methods import check_methods
 from daemon.metrics import Counters
 from daemon.mqtt import MqttLink, Reply
-from daemon.settings import CameraSettings, Settings, check_methods
+from daemon.settings import CameraSettings, Settings
 from memory.bank import MemoryBank
 from stream import gate
 from stream.errors import ConfigError
@@ -163,6 +164,7 @@ class App:
             self.beats.remove(f"camera {name}")
             if name not in wanted:
                 del self.posts[name]
+                self.link.retire_camera(name)
         for name, camera in wanted.items():
             old = self.posts.get(name)
             if old is None or not old.source.alive:
@@ -242,6 +244,7 @@ class App:
         self.settings = settings
         if self._logs is not None:
             self._logs.set_level(settings.log_level)
+            self._logs.set_secrets(settings.secrets())
         self._log.info("reloaded", cameras=len(self.posts))
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import structlog
 import torch
 
-from daemon.settings import Settings, check_methods
+from daemon.methods import check_methods
+from daemon.settings import Settings
 from memory import recall, retain
 from memory.bank import MemoryBank, Policy
 from stream import carrier

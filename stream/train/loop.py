@@ -32,6 +32,7 @@ class Stage(BaseModel):
     data: Recipe
     warmup: int = 100
     see: float = 0.0  # weight of the probe's loss
+    freeze_eyes: bool = False  # tower and projector stay as they are: half the cost, and memory cannot spoil sight
 
 
 class Plan(BaseModel):
@@ -111,7 +112,10 @@ def train(plan: Plan, out: Path) -> LlavaOnevision:
 
 
 def _optimizer(run: Run, stage: Stage) -> torch.optim.Optimizer:
-    chosen = [*run.model.net.parameters(), *run.eyes.parameters()]
+    model = run.model.net.model
+    for part in (model.vision_tower, model.multi_modal_projector, run.eyes):
+        part.requires_grad_(not stage.freeze_eyes)
+    chosen = [item for item in (*run.model.net.parameters(), *run.eyes.parameters()) if item.requires_grad]
     decay = [item for item in chosen if item.ndim > 1]
     plain = [item for item in chosen if item.ndim <= 1]
     groups = [{"params": decay, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}]
