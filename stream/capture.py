@@ -213,7 +213,10 @@ def _open_fault(config: CaptureConfig, error: Exception) -> CameraError:
     if isinstance(error, FileNotFoundError | av.error.HTTPNotFoundError):
         return CameraError(f"{place}: not found; check the path", "not_found")
     if config.kind == "live":  # a frozen camera gives InvalidDataError here: the type says nothing
-        return CameraError(f"{place}: no usable answer within {config.timeout_s:g} s ({what})", "unreachable")
+        return CameraError(
+            f"{place}: no usable answer ({what}, waited up to {config.timeout_s:g} s); check host, port and network",
+            "unreachable",
+        )
     if config.kind == "file" and _is_empty(config.url.removeprefix("file://")):
         return NoVideo(f"{place}: the file is empty (0 bytes)")
     return CameraError(f"{place}: cannot be opened as a video ({what})", "unreadable")

@@ -35,6 +35,7 @@ State = Literal["connecting", "online", "offline"]
 HEALTHY_S = 60.0  # online for this long: the next fault is a new one, back-off starts small again
 FPS_WINDOW_S = 5.0
 _EXPECTED = frozenset({"stopped", "finished"})  # ends that nobody needs to look into
+_MIN_SPAN_S = 0.5  # no rate can be told from less
 _MAX_WAIT_S = 10.0  # a file's pts that ask for a longer pause are not believed
 _MAX_LATE_S = 1.0  # later than this: start a new pace, do not hurry
 
@@ -181,9 +182,9 @@ class Source:
         """An immutable snapshot, from any thread."""
         now_s = self._clock.monotonic_s()
         with self._lock:
-            recent = sum(1 for at_s in self._arrivals if now_s - at_s <= FPS_WINDOW_S)
-            span_s = min(FPS_WINDOW_S, max(1.0, now_s - self._arrivals[0])) if self._arrivals else FPS_WINDOW_S
-            return replace(self._stats, fps=recent / span_s)
+            recent = [at_s for at_s in self._arrivals if now_s - at_s <= FPS_WINDOW_S]
+            fps = len(recent) / max(_MIN_SPAN_S, now_s - recent[0]) if recent else 0.0
+            return replace(self._stats, fps=fps)
 
     def watchdog(self) -> bool:
         """Declare the camera `offline (frozen)` when it is stale; True then. The next frame makes it `online`."""
