@@ -160,18 +160,20 @@ class App:
             same_gate = settings.gate == self.settings.gate or bool(post.settings.gate)
             if wanted.get(name) == post.settings and same_gate:
                 continue
-            post.source.stop(0.0)
+            post.source.stop(0.0)  # its thread may go on for a moment: nobody listens to it any more
             self.beats.remove(f"camera {name}")
-            if name not in wanted:
-                del self.posts[name]
+            del self.posts[name]
+            if name in wanted:
+                self._post(name, wanted[name], settings, post.bank)
+            else:
+                self.gaps.down(name, time.time(), "removed")
                 self.link.retire_camera(name)
         for name, camera in wanted.items():
-            old = self.posts.get(name)
-            if old is None or not old.source.alive:
-                self.posts[name] = self._post(name, camera, settings, old.bank if old else self.core.bank(name))
+            if name not in self.posts:
+                self._post(name, camera, settings, self.core.bank(name))
         self.engine.exchange({name: Camera(post.mailbox, post.bank) for name, post in self.posts.items()})
 
-    def _post(self, name: str, camera: CameraSettings, settings: Settings, bank: MemoryBank) -> Post:
+    def _post(self, name: str, camera: CameraSettings, settings: Settings, bank: MemoryBank) -> None:
         side = self.core.model.geometry.image_px
         part = f"camera {name}"
         config = SourceConfig(
@@ -200,13 +202,13 @@ class App:
         self.posts[name] = post
         self.beats.register(part, READER_ALLOWED_S)
         source.start()
-        return post
 
     def _on_state(self, post: Post, change: StateChange) -> None:
         """In a camera's thread: remember the gap, tell the broker."""
         if change.state == "online":
             self.gaps.up(change.camera, change.wall_s)
-        else:
+        elif change.state == "offline" or not self.gaps.reason(change.camera):
+            # to try again is no new reason: until then the gap keeps that of the fault
             last_s = post.source.stats().last_wall_s
             self.gaps.down(change.camera, change.wall_s if last_s is None else last_s, change.reason)
         self._loop.call_soon_threadsafe(self._publish_state, change.camera)

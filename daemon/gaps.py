@@ -32,6 +32,12 @@ class GapLog:
                 kept = self._closed.setdefault(camera, deque(maxlen=KEPT))
                 kept.append(Gap(camera, gap.since_s, at_s, gap.reason))
 
+    def reason(self, camera: str) -> str:
+        """Why `camera` is not seen now; empty when it is."""
+        with self._lock:
+            gap = self._open.get(camera)
+            return gap.reason if gap else ""
+
     def between(self, camera: str, since_s: float | None, until_s: float | None) -> tuple[Gap, ...]:
         """The gaps of `camera` that touch [since_s, until_s], oldest first; None is open."""
         with self._lock:

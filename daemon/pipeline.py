@@ -35,15 +35,15 @@ async def report(app: App) -> None:
 
 async def publish_snapshots(app: App) -> None:
     """Publish each camera's newest kept picture, when there is a new one."""
-    every_s = app.settings.snapshot_every_s
     sent: dict[str, int] = {}
-    while every_s:
-        for name, post in list(app.posts.items()):
+    while True:
+        every_s = app.settings.snapshot_every_s  # a reload may change it; 0 publishes none
+        for name, post in list(app.posts.items()) if every_s else ():
             frame = post.newest
             if frame is not None and frame.jpeg and sent.get(name) != frame.index:
                 sent[name] = frame.index
                 app.link.publish_camera(camera_state(app, name), frame.jpeg)
-        await asyncio.sleep(every_s)
+        await asyncio.sleep(every_s or REPORT_EVERY_S)
 
 
 def camera_state(app: App, name: str) -> CameraState:
@@ -54,7 +54,7 @@ def camera_state(app: App, name: str) -> CameraState:
     return CameraState(
         camera=name,
         state="online" if stats.state == "online" else "offline",
-        reason="" if stats.state == "online" else stats.reason,
+        reason="" if stats.state == "online" else app.gaps.reason(name) or stats.reason,
         at=now_s,
         newest_age_s=None if stats.last_wall_s is None else max(0.0, now_s - stats.last_wall_s),
         fps=round(stats.fps, 2),
@@ -62,6 +62,7 @@ def camera_state(app: App, name: str) -> CameraState:
         frames_kept=stats.kept - mail.dropped,
         frames_skipped=sum(stats.skipped.values()),
         frames_dropped=mail.dropped,
+        frames_corrupt=stats.corrupt,
         reconnects=stats.reconnects,
         carriers=carriers,
         memory_from=from_s,
@@ -72,7 +73,7 @@ def camera_state(app: App, name: str) -> CameraState:
 def daemon_status(app: App) -> DaemonStatus:
     """What is published of the whole daemon."""
     states = [camera_state(app, name) for name in app.posts]
-    outbox = app.link.outbox
+    outbox, times = app.link.outbox, app.counters.snapshot()
     return DaemonStatus(
         version=__version__,
         model=app.core.model.geometry.name,
@@ -83,6 +84,9 @@ def daemon_status(app: App) -> DaemonStatus:
         queue_depth=app.engine.queued,
         answered=app.answered,
         frames_kept=sum(state.frames_kept for state in states),
+        absorb_ms_p50=times.get("absorb_ms{q=0.5}"),
+        first_token_ms_p50=times.get("first_token_ms{q=0.5}"),
+        first_token_ms_p95=times.get("first_token_ms{q=0.95}"),
         mqtt_reconnects=max(0, app.link.state.connections - 1),
         mqtt_waiting=len(outbox),
         mqtt_dropped=outbox.dropped,

@@ -128,6 +128,7 @@ class CameraState(_Out):
     frames_kept: int = 0
     frames_skipped: int = 0
     frames_dropped: int = 0
+    frames_corrupt: int = Field(0, description="damaged; part of the skipped")
     reconnects: int = 0
     carriers: int = Field(0, description="moments remembered now")
     memory_from: float | None = None
@@ -148,6 +149,9 @@ class DaemonStatus(_Out):
     queue_depth: int = Field(0, description="questions waiting")
     answered: int = 0
     frames_kept: int = 0
+    absorb_ms_p50: float | None = Field(None, description="one batch of frames into memory; median of the newest 512")
+    first_token_ms_p50: float | None = Field(None, description="question taken -> first token; newest 512 questions")
+    first_token_ms_p95: float | None = None
     mqtt_reconnects: int = 0
     mqtt_waiting: int = Field(0, description="messages waiting for the broker")
     mqtt_dropped: int = Field(0, description="chunks and pictures given up while the broker was away")

@@ -1,4 +1,4 @@
-"""A caller on a thread of its own that keeps every message, survives broker restarts, and waits for what should come."""
+"""A caller that keeps every message, survives broker restarts, and waits for what should come."""
 
 from __future__ import annotations
 

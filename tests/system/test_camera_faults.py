@@ -82,12 +82,13 @@ def test_a_frozen_camera_is_noticed_and_found_again(watched: Rig) -> None:
 
 def test_damaged_packets_are_counted_and_survived(watched: Rig) -> None:
     caller, door = watched.caller, watched.cameras["door"]
-    before = caller.state("door", since=caller.mark())
-    door.command("garble 3")
-    after = caller.state("door", lambda state: state["frames_in"] > before["frames_in"] + 40, since=caller.mark())
+    before = caller.state("door", lambda state: state["state"] == "online", since=caller.mark())
+    door.command("garble 40")
+    after = caller.state(
+        "door", lambda state: state["frames_corrupt"] > before["frames_corrupt"] + 5, since=caller.mark()
+    )
     caller.ask("garbled", cameras=["door"])
     assert caller.answer("garbled")["status"] == "ok"
-    assert after["frames_corrupt"] > before["frames_corrupt"]
     assert after["frames_in"] == after["frames_kept"] + after["frames_skipped"] + after["frames_dropped"]
     goes_on(watched)
     since = caller.mark()
