@@ -14,33 +14,51 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.errors import ConfigError, LongwatchError, QueryError, redact
+from stream.errors import CameraError, ConfigError, LongwatchError, QueryError, redact
 
 if TYPE_CHECKING:
     from daemon.messages import Answer
     from daemon.settings import Settings
 
-EX_CONFIG = 78
+EX_USAGE, EX_CONFIG, EX_INTERRUPTED = 2, 78, 130
+_MAX_EPOCH_S = 4_102_444_800.0  # as `daemon.wire`, which this module must not import to stay quick
+_USAGE: Any = typer.BadParameter.__base__  # Click's UsageError, whichever Click this typer brings
 
 cli = typer.Typer(
     name="longwatch",
     help="Watch cameras for months and answer questions about anything seen.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 Config = Annotated[Path, typer.Option("--config", "-c", help="YAML configuration file")]
 
 
+class OptionError(LongwatchError):
+    """An option's value makes no sense. Exit code 2, as for an option that does not exist."""
+
+
 def main() -> None:
     """Entry point of the console script."""
     try:
-        cli()
+        code = cli(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except _USAGE as error:
+        help_of = error.ctx.command_path if error.ctx else "longwatch"
+        _end(f"{error.format_message().rstrip('.')}; see `{help_of} --help`", EX_USAGE)
+    except OptionError as error:
+        _end(str(error), EX_USAGE)
     except LongwatchError as error:
-        print(f"longwatch: {error}", file=sys.stderr)
-        raise SystemExit(EX_CONFIG if isinstance(error, ConfigError) else 1) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        _end(str(error), EX_CONFIG if isinstance(error, ConfigError) else 1)
+    except BrokenPipeError:  # `longwatch ... | head`: nobody reads on, which is no fault
+        sys.stdout = None  # else the interpreter flushes it once more, and complains
+        raise SystemExit(1) from None
+    except (KeyboardInterrupt, typer.Abort):
+        raise SystemExit(EX_INTERRUPTED) from None
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _end(line: str, code: int) -> None:
+    print(f"longwatch: {line}", file=sys.stderr)
+    raise SystemExit(code) from None
 
 
 def _settings(path: Path) -> Settings:
@@ -49,14 +67,23 @@ def _settings(path: Path) -> Settings:
     return load(path)
 
 
+def _checked(path: Path) -> Settings:
+    """With the methods it names checked too, which imports them: not for commands that only ask."""
+    from daemon.methods import check_methods
+
+    settings = _settings(path)
+    check_methods(settings, str(path))
+    return settings
+
+
 @cli.command()
 def run(config: Config = Path("/etc/longwatch/longwatch.yaml")) -> None:
     """Watch the cameras and answer questions until stopped."""
     from daemon import app, logs
 
-    settings = _settings(config)
+    settings = _checked(config)
     control = logs.setup(settings.log_level, secrets=settings.secrets())
-    asyncio.run(app.run(settings, lambda: _settings(config), control))
+    asyncio.run(app.run(settings, lambda: _checked(config), control))
 
 
 @cli.command()
@@ -66,13 +93,16 @@ def ask(  # noqa: PLR0913 - options of a command line
     camera: Annotated[list[str] | None, typer.Option(help="only this camera; may be given several times")] = None,
     since: Annotated[str | None, typer.Option(help="epoch seconds or ISO 8601")] = None,
     until: Annotated[str | None, typer.Option(help="epoch seconds or ISO 8601")] = None,
-    timeout: Annotated[float, typer.Option(help="seconds to wait for the answer")] = 30.0,
+    timeout: Annotated[float, typer.Option(help="seconds to wait for the answer", min=0.1, max=86_400)] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="print the whole answer as JSON")] = False,
 ) -> None:
     """Ask the running daemon, over its broker."""
     from daemon.ask import Question
     from daemon.ask import ask as put
+    from daemon.words import notes, remainder
 
+    if not question.strip():
+        raise OptionError("the question is empty; ask something")
     settings = _settings(config)
     wanted = Question(
         question, tuple(camera or ()), _moment("--since", since), _moment("--until", until), None, timeout
@@ -85,10 +115,9 @@ def ask(  # noqa: PLR0913 - options of a command line
 
     answer = asyncio.run(put(settings.mqtt, wanted, random.Random(), None if as_json else chunk))
     if as_json:
-        print(json.dumps(_plain(answer)))
+        print(json.dumps(_plain(answer, settings)))
     else:
-        rest = answer.text.removeprefix("".join(streamed)) if streamed else answer.text
-        print(rest + "\n" + "\n".join(_notes(answer)))
+        print("\n".join([remainder(answer, "".join(streamed)), *notes(answer)]))
     if answer.status in ("busy", "expired", "error"):
         raise typer.Exit(1)
 
@@ -96,13 +125,11 @@ def ask(  # noqa: PLR0913 - options of a command line
 @cli.command()
 def check(config: Config) -> None:
     """Read a configuration and say what is wrong with it."""
-    from daemon.methods import check_methods
-
-    settings = _settings(config)
-    check_methods(settings, str(config))
+    settings = _checked(config)
     settings.mqtt.secret()
     cameras = ", ".join(f"{name} ({redact(item.url)})" for name, item in settings.cameras.items())
-    print(f"{config}: ok; {len(settings.cameras)} cameras: {cameras}")
+    count = len(settings.cameras)
+    print(f"{config}: ok; {count} camera{'s' * (count != 1)}: {cameras}")
 
 
 @cli.command()
@@ -122,6 +149,9 @@ def replay(
     ask: Annotated[list[str] | None, typer.Option(help='seconds:question, e.g. 12.5:"what passed first?"')] = None,
     start: Annotated[str | None, typer.Option(help="wall time of the file's first frame")] = None,
     realtime: Annotated[bool, typer.Option(help="play at the file's pace")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="checkpoint directory or hub id; default: the configuration's")
+    ] = None,
 ) -> None:
     """Play a file through the same pipeline, without a broker; one JSON answer per line."""
     from daemon import logs
@@ -130,12 +160,22 @@ def replay(
     from daemon.replay import replay as play
     from daemon.settings import parse
 
-    asks = [Ask.parse(text) for text in ask or []]
-    settings = _settings(config) if config else parse({"cameras": {"replay": {"url": str(video)}}}, "defaults")
-    logs.setup("warning", secrets=settings.secrets())
+    try:
+        asks = [Ask.parse(text) for text in ask or []]
+    except QueryError as error:
+        raise OptionError(str(error)) from None
     job = Replay(video, asks, _moment("--start", start) or 0.0, realtime, sys.stderr.isatty())
-    for answer in play(build(settings), settings, job):
-        print(json.dumps(_plain(answer)), flush=True)
+    if not video.exists():  # before the model is loaded, which takes seconds
+        raise CameraError(f"{video}: no such file", "not_found")
+    settings = _checked(config) if config else parse({"cameras": {"replay": {"url": "file"}}}, "defaults")
+    if model:
+        settings = settings.model_copy(update={"model": settings.model.model_copy(update={"path": model})})
+    control = logs.setup("warning", secrets=settings.secrets())
+    try:
+        for answer in play(build(settings), settings, job):
+            print(json.dumps(_plain(answer, settings)), flush=True)
+    finally:
+        control.close()
 
 
 @cli.command()
@@ -163,35 +203,31 @@ def demo(
 
 
 def _moment(option: str, text: str | None) -> float | None:
-    """Epoch seconds from a number or an ISO time (local when it names no zone). Raises QueryError."""
+    """Epoch seconds from a number or an ISO time (local when it names no zone). Raises OptionError."""
     if text is None:
         return None
     from datetime import datetime
 
     try:
-        return float(text)
+        at_s = float(text)
     except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        raise QueryError(f"{option} {text!r}: give epoch seconds or ISO 8601, e.g. 2026-11-20T14:00") from None
+        try:
+            at_s = datetime.fromisoformat(text).timestamp()
+        except (ValueError, OverflowError, OSError):
+            example = "give epoch seconds or ISO 8601, e.g. 2026-11-20T14:00"
+            raise OptionError(f"{option} {text!r}: {example}") from None
+    if not 0 <= at_s <= _MAX_EPOCH_S:  # NaN too
+        raise OptionError(f"{option} {text!r} lies outside 1970 to 2100; give epoch seconds or ISO 8601")
+    return at_s
 
 
-def _plain(answer: Answer) -> dict[str, Any]:
-    """The answer as the broker would carry it."""
+def _plain(answer: Answer, settings: Settings) -> dict[str, Any]:
+    """The answer as the broker carries it."""
     from daemon.payloads import encode_answer
     from daemon.topics import Topics
 
-    found: dict[str, Any] = json.loads(encode_answer(answer, Topics("longwatch", ())))
+    found: dict[str, Any] = json.loads(encode_answer(answer, Topics(settings.mqtt.prefix)))
     return found
-
-
-def _notes(answer: Answer) -> list[str]:
-    """What stands below an answer on a terminal."""
-    from daemon.words import notes
-
-    return notes(answer)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,7 +21,7 @@ from daemon.metrics import Counters
 from daemon.settings import Settings
 from stream import gate
 from stream.errors import QueryError
-from stream.intake import Intake, read_file
+from stream.intake import Intake, walk_file
 from stream.mailbox import Mailbox
 from stream.types import Frame
 
@@ -76,35 +76,55 @@ class Replay:
 
 def replay(core: Core, settings: Settings, job: Replay) -> Iterator[Answer]:
     """Answers in order of their time; those after the end are answered from the whole file. Raises CameraError."""
-    clock = FileClock(job.start_s)
-    mailbox: Mailbox[Frame] = Mailbox(1)
-    side = core.model.geometry.image_px
-    intake = Intake(CAMERA, (side, side), gate.make(settings.gate))
-    outlook = Outlook(newest_s=lambda _camera: intake.last_wall_s, clock=clock)
-    engine = Engine(core.encoder, {CAMERA: Camera(mailbox, core.bank(CAMERA))}, settings.answer, outlook, Counters())
-    asks = sorted(job.asks, key=lambda ask: ask.at_s)
-    began_s = time.monotonic()
-    bar = tqdm(desc=job.path.name, unit=" frames", disable=not job.progress) if job.progress else nullcontext()
+    player = _Player(core, settings, job)
+    asks = sorted(enumerate(job.asks, 1), key=lambda item: item[1].at_s)  # stable: equal seconds in the order given
+    bar = tqdm(desc=job.path.name, unit=" frames", disable=None) if job.progress else nullcontext()
     with bar as shown:
-        for frame in read_file(job.path, intake, job.start_s):
-            while asks and job.start_s + asks[0].at_s < frame.wall_s:
-                yield _answer(engine, clock, job, asks.pop(0))
-            if job.realtime:
-                time.sleep(max(0.0, frame.wall_s - job.start_s - (time.monotonic() - began_s)))
-            clock.now_s = frame.wall_s
-            mailbox.put(frame)
-            engine.turn()
+        for frame in walk_file(job.path, player.intake, job.start_s):
+            reached_s = player.intake.last_wall_s
+            if reached_s is None:
+                continue  # damaged from the first picture on
+            while asks and job.start_s + asks[0][1].at_s < reached_s:
+                yield player.answer(*asks.pop(0))
+            player.play(frame, reached_s)
             if shown is not None:
                 shown.update()
-        for ask in asks:
-            yield _answer(engine, clock, job, ask)
+    for number, ask in asks:
+        yield player.answer(number, ask)
 
 
-def _answer(engine: Engine, clock: FileClock, job: Replay, ask: Ask) -> Answer:
-    found: list[Answer] = []
-    clock.now_s = job.start_s + ask.at_s
-    query = Query(id=f"t{ask.at_s:g}", question=ask.text, received_s=clock.now_s, stream=False)
-    engine.ask(query, Sinks(chunk=lambda _text: None, answer=found.append))
-    while not found:
-        engine.turn()
-    return found[0]
+class _Player:
+    """Engine and clock of one replay. What the daemon's threads do by themselves is done by hand here, in order."""
+
+    def __init__(self, core: Core, settings: Settings, job: Replay) -> None:
+        self._job = job
+        self._clock = FileClock(job.start_s)
+        self._mailbox: Mailbox[Frame] = Mailbox(1)
+        self._newest_s: float | None = None  # not the intake's: that one is already a picture ahead of a question
+        self._began_s = time.monotonic()
+        side = core.model.geometry.image_px
+        self.intake = Intake(CAMERA, (side, side), gate.make(settings.gate))
+        outlook = Outlook(newest_s=lambda _camera: self._newest_s, clock=self._clock)
+        cameras = {CAMERA: Camera(self._mailbox, core.bank(CAMERA))}
+        self._engine = Engine(core.encoder, cameras, settings.answer, outlook, Counters())
+
+    def play(self, frame: Frame | None, reached_s: float) -> None:
+        """The file has reached `reached_s`; the gate kept `frame`, or skipped it."""
+        if self._job.realtime:
+            time.sleep(max(0.0, reached_s - self._job.start_s - (time.monotonic() - self._began_s)))
+        self._newest_s = self._clock.now_s = reached_s
+        if frame is not None:
+            self._mailbox.put(frame)
+            self._engine.turn()
+
+    def answer(self, number: int, ask: Ask) -> Answer:
+        """What the memory says at `ask.at_s`; `number` makes the id."""
+        self._engine.turn()  # while nothing moves, the newest span grows up to now
+        self._clock.now_s = self._job.start_s + ask.at_s
+        found: list[Answer] = []
+        query = Query(id=f"q{number}", question=ask.text, received_s=self._clock.now_s, stream=False)
+        self._engine.ask(query, Sinks(chunk=lambda _text: None, answer=found.append))
+        while not found:
+            self._engine.turn()
+        # no broker carries the pictures, so no topic may be named for them
+        return replace(found[0], evidence=tuple(replace(item, jpeg=b"") for item in found[0].evidence))

@@ -53,7 +53,7 @@ class TlsSettings(Section):
 
     ca_file: Path | None = Field(None, description="CA that signed the broker's certificate; default: the system's")
     cert_file: Path | None = Field(None, description="client certificate, when the broker asks for one")
-    key_file: Path | None = None
+    key_file: Path | None = Field(None, description="its private key; default: in `cert_file`")
 
     @model_validator(mode="after")
     def _pair(self) -> TlsSettings:
@@ -67,20 +67,22 @@ class MqttSettings(Section):
 
     host: str = Field("127.0.0.1", min_length=1, pattern=r"^[^\s/@]+$", description="a name or an address, not a URL")
     port: int = Field(1883, ge=1, le=65535)
-    prefix: str = Field("longwatch", pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$")
+    prefix: str = Field(
+        "longwatch", pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$", description="every topic of ours begins with it"
+    )
     client_id: str = Field("longwatch", min_length=1, description="also the name of the persistent session")
-    username: str | None = None
-    password: SecretStr | None = None
-    password_file: Path | None = None
-    protocol: Literal["5", "3.1.1"] = "5"
-    keepalive_s: int = Field(20, ge=5, le=600)
+    username: str | None = Field(None, description="at the broker; default: anonymous")
+    password: SecretStr | None = Field(None, description="better in `password_file`, or as a systemd credential")
+    password_file: Path | None = Field(None, description="its first line is the password")
+    protocol: Literal["5", "3.1.1"] = Field("5", description="3.1.1 for brokers that know no MQTT 5")
+    keepalive_s: int = Field(20, ge=5, le=600, description="a dead connection is noticed after 1.5 times this")
     session_expiry_s: int = Field(86_400, ge=0, description="how long the broker keeps questions while we are down")
     reply_prefixes: tuple[str, ...] = Field(
         (), description="topics outside our prefix that a reply may go to, e.g. `clients/`; ours is always allowed"
     )
-    max_payload_bytes: int = Field(65_536, ge=256)
+    max_payload_bytes: int = Field(65_536, ge=256, description="a longer question is refused")
     max_outgoing: int = Field(10_000, ge=16, description="messages held while the broker is away")
-    tls: TlsSettings | None = None
+    tls: TlsSettings | None = Field(None, description="`{}` is TLS with the system's CAs; default: no TLS")
 
     @field_validator("reply_prefixes")
     @classmethod
@@ -118,8 +120,8 @@ class MqttSettings(Section):
 class CameraSettings(Section):
     """One source: an RTSP url, a file (looped unless told otherwise) or a device such as /dev/video0."""
 
-    url: str = Field(min_length=1)
-    enabled: bool = True
+    url: str = Field(min_length=1, description="rtsp://..., a file, or a device such as /dev/video0")
+    enabled: bool = Field(True, description="false: not watched, its section stays")
     loop: bool = Field(True, description="files only: start again at the end")
     realtime: bool = Field(True, description="files only: play at the pace of the pts")
     timeout_s: float = Field(5.0, ge=1.0, le=60.0, description="no packet for this long is a dead connection")
@@ -134,8 +136,10 @@ class ModelSettings(Section):
     """Which checkpoint reads the frames."""
 
     path: str = Field("tiny", description="`tiny`, a directory written by save_pretrained, or a hub id")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where there is one")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="`auto`: bfloat16 on a GPU, and for larger models on a CPU that has it natively"
+    )
     threads: int = Field(0, ge=0, description="torch threads; 0 leaves one core for the cameras")
     system_prompt: str | None = Field(None, description="default: the checkpoint's own")
 
@@ -147,10 +151,12 @@ class MemorySettings(Section):
         None, ge=1, le=65_536, description="hard limit of carriers per camera; default: the model's own, else 128"
     )
     detail_frames: int = Field(4, ge=0, le=64, description="newest frames kept at full detail")
-    positions: Literal["auto", "compact", "spaced", "time"] = "auto"
-    retain: Method = {"adjacent": {}}
-    recall: Method = {"all": {}}
-    seed: int = 0
+    positions: Literal["auto", "compact", "spaced", "time"] = Field(
+        "auto", description="where carriers stand on the rotary axis; `auto` is what the model was trained with"
+    )
+    retain: Method = Field({"adjacent": {}}, description="who leaves when the memory is full; see methods.md")
+    recall: Method = Field({"all": {}}, description="what a question reads; see methods.md")
+    seed: int = Field(0, description="of methods that draw by chance")
 
     _method = field_validator("retain", "recall", mode="before")(_as_method)
 
@@ -158,8 +164,8 @@ class MemorySettings(Section):
 class AnswerSettings(Section):
     """How questions are answered."""
 
-    max_tokens: int = Field(64, ge=1, le=2048)
-    max_question_chars: int = Field(2000, ge=16)
+    max_tokens: int = Field(64, ge=1, le=2048, description="longest answer, per camera")
+    max_question_chars: int = Field(2000, ge=16, description="a longer question is refused")
     max_queue: int = Field(64, ge=1, description="questions waiting; one more is answered `busy`")
     deadline_s: float = Field(30.0, gt=0, description="when the question does not say")
     evidence: int = Field(2, ge=0, le=16, description="spans named in an answer, when the question does not say")
@@ -173,9 +179,11 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     memory: MemorySettings = MemorySettings()
     answer: AnswerSettings = AnswerSettings()
-    gate: tuple[Method, ...] = ({"stride": {"fps": 1.0}}, {"still": {}})
+    gate: tuple[Method, ...] = Field(
+        ({"stride": {"fps": 1.0}}, {"still": {}}), description="which frames are looked at at all; see methods.md"
+    )
     snapshot_every_s: float = Field(10.0, ge=0, description="0 publishes no snapshots")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="for our own lines")
 
     _gates = field_validator("gate", mode="before")(_as_methods)
 

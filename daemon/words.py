@@ -21,6 +21,14 @@ def span(value: Span) -> str:
     return first if first == last else f"{first}-{last}"
 
 
+def remainder(answer: Answer, streamed: str) -> str:
+    """What is still to be shown of an answer whose pieces were shown as `streamed`: all of it on a line of its own
+    when pieces were lost on the way, or when it came to an end other than the one it began with."""
+    if answer.text.startswith(streamed):
+        return answer.text[len(streamed) :]
+    return f"\n{answer.text}"
+
+
 def notes(answer: Answer) -> list[str]:
     """One line each for status, evidence, age, gaps and time taken; what is missing has no line."""
     lines = [] if answer.status == "ok" else [f"  status: {answer.status}"]

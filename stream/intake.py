@@ -111,10 +111,17 @@ def read_file(
     path: str | Path, intake: Intake, start_wall_s: float = 0.0, opener: Opener = open_capture
 ) -> Iterator[Frame]:
     """The frames of a video file that the gate keeps, with evidence pictures; time and errors as `judged_file`."""
-    for picture, stamp in _timed(path, intake, start_wall_s, opener):
-        frame = intake.accept(picture, stamp)
+    for frame in walk_file(path, intake, start_wall_s, opener):
         if frame is not None:
             yield frame
+
+
+def walk_file(
+    path: str | Path, intake: Intake, start_wall_s: float = 0.0, opener: Opener = open_capture
+) -> Iterator[Frame | None]:
+    """As `read_file`, with a None for every picture that was skipped: `intake.last_wall_s` says how far the file is."""
+    for picture, stamp in _timed(path, intake, start_wall_s, opener):
+        yield intake.accept(picture, stamp)
 
 
 def _timed(

@@ -26,7 +26,7 @@ import yaml
 from daemon.ask import AskError, Question, ask
 from daemon.demo.broker import EmbeddedBroker, free_port
 from daemon.settings import Settings, parse
-from daemon.words import notes
+from daemon.words import notes, remainder
 from stream.errors import LongwatchError
 
 CAMERA = "street"
@@ -83,7 +83,7 @@ class Show:
         if self.once:
             return 0 if came == 5 else 1
         _explain(port, config)
-        while all(child.poll() is None for child in self._children):
+        while all(child.poll() is None for child in self._children):  # noqa: ASYNC110 - a process sets no event
             await asyncio.sleep(0.5)
         raise DemoError(f"the demo ended early; last words: {_tail(folder / 'daemon.log')}")
 
@@ -92,13 +92,19 @@ class Show:
         for prompt in asked:
             await asyncio.sleep(max(0.0, began_s + prompt.at_s - time.monotonic()))
             print(f"[{time.monotonic() - began_s:5.1f} s] {prompt.text}\n          > ", end="", flush=True)
+            streamed: list[str] = []
+
+            def chunk(text: str, streamed: list[str] = streamed) -> None:
+                streamed.append(text)
+                print(text, end="", flush=True)
+
             try:
-                answer = await ask(settings.mqtt, Question(prompt.text), random.Random(), _write)
+                answer = await ask(settings.mqtt, Question(prompt.text), random.Random(), chunk)
             except AskError as error:
                 print(error)
                 continue
             came += answer.status in ("ok", "no_evidence")
-            print(f"   (the street showed: {prompt.truth})")
+            print(f"{remainder(answer, ''.join(streamed))}   (the street showed: {prompt.truth})")
             print("        " + "\n        ".join(notes(answer)))
         return came
 
@@ -187,10 +193,6 @@ def _tell(camera: subprocess.Popen[str], line: str) -> None:
     assert pipe is not None
     pipe.write(line + "\n")
     pipe.flush()
-
-
-def _write(text: str) -> None:
-    print(text, end="", flush=True)
 
 
 def _explain(port: int, config: Path) -> None:
