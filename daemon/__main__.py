@@ -114,12 +114,15 @@ def ask(  # noqa: PLR0913 - options of a command line
         print(text, end="", flush=True)
 
     answer = asyncio.run(put(settings.mqtt, wanted, random.Random(), None if as_json else chunk))
+    failed = answer.status in ("busy", "expired", "error")
     if as_json:
         print(json.dumps(_plain(answer, settings)))
+    elif failed:
+        print(end="\n" if streamed else "")
+        raise LongwatchError(f"{answer.status}: {answer.text}")
     else:
         print("\n".join([remainder(answer, "".join(streamed)), *notes(answer)]))
-    if answer.status in ("busy", "expired", "error"):
-        raise typer.Exit(1)
+    raise typer.Exit(1 if failed else 0)
 
 
 @cli.command()

@@ -66,7 +66,7 @@ class MqttSettings(Section):
     """Where questions come from and answers go."""
 
     host: str = Field("127.0.0.1", min_length=1, pattern=r"^[^\s/@]+$", description="a name or an address, not a URL")
-    port: int = Field(1883, ge=1, le=65535)
+    port: int = Field(1883, ge=1, le=65535, description="8883 is usual with TLS")
     prefix: str = Field(
         "longwatch", pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$", description="every topic of ours begins with it"
     )
