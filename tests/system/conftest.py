@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,17 @@ from tests.brokers import Mosquitto
 from tests.conftest import VIDEOS
 from tests.fakes import make_video
 from tests.models import WORDS
+from tests.system.footage import make_full_hd
 from tests.system.rig import Clips, Rig
+
+
+def say_something(net: Any, tokenizer: Any) -> None:
+    """Make a random network write: tokens that print nothing get a zero row, so their logit is 0 and another wins."""
+    rows = net.get_input_embeddings().weight
+    for token in range(len(tokenizer)):
+        text = tokenizer.decode([token], skip_special_tokens=True).strip()
+        if not (text and text.isascii() and text.isprintable()):
+            rows[token] = 0.0
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +35,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint") / "random"
     tokenizer = tiny.tokenizer(WORDS)
     net = tiny.untrained(0, len(tokenizer)).requires_grad_(False)
+    say_something(net, tokenizer)
     export(LlavaOnevision(net, tokenizer, tiny.CARD, "random"), folder)
     return folder
 
@@ -40,6 +52,12 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
     folder = tmp_path_factory.mktemp("clips")
     small = [make_video(folder / f"{name}.mp4", 80, 10, (360, 640)) for name in ("street", "road", "hall")]
     return Clips(*small, make_video(folder / "large.mp4", 80, 10, (540, 960)))
+
+
+@pytest.fixture(scope="session")
+def full_hd(tmp_path_factory: pytest.TempPathFactory, clips: Clips) -> Path:
+    """What a usual camera sends: 1920x1080 at 25 frames/s."""
+    return make_full_hd(tmp_path_factory.mktemp("full_hd") / "street.mp4", clips.street)
 
 
 @pytest.fixture(scope="module")

@@ -83,9 +83,9 @@ def test_a_frozen_camera_is_noticed_and_found_again(watched: Rig) -> None:
 def test_damaged_packets_are_counted_and_survived(watched: Rig) -> None:
     caller, door = watched.caller, watched.cameras["door"]
     before = caller.state("door", lambda state: state["state"] == "online", since=caller.mark())
-    door.command("garble 40")
+    door.command("garble 12")
     after = caller.state(
-        "door", lambda state: state["frames_corrupt"] > before["frames_corrupt"] + 5, since=caller.mark()
+        "door", lambda state: state["frames_corrupt"] > before["frames_corrupt"] + 3, since=caller.mark()
     )
     caller.ask("garbled", cameras=["door"])
     assert caller.answer("garbled")["status"] == "ok"
