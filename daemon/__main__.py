@@ -40,7 +40,7 @@ class OptionError(LongwatchError):
 def main() -> None:
     """Entry point of the console script."""
     try:
-        code = cli(sys.argv[1:] or ["--help"], standalone_mode=False)
+        code = cli(sys.argv[1:] or ["--help"], prog_name="longwatch", standalone_mode=False)
     except _USAGE as error:
         help_of = error.ctx.command_path if error.ctx else "longwatch"
         _end(f"{error.format_message().rstrip('.')}; see `{help_of} --help`", EX_USAGE)

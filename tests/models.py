@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,3 +64,11 @@ def absorb(encoder: Encoder, bank: MemoryBank, frame: Frame) -> Carrier:
     made = encoder.absorb([work])[0]
     bank.add(made)
     return made
+
+
+def save_random(folder: Path, seed: int = 0) -> Path:
+    """The random tiny model as a checkpoint directory; returns `folder`."""
+    from stream.train.loop import export  # only here: most tests need no training code
+
+    export(random_model(seed), folder)
+    return folder
