@@ -146,13 +146,17 @@ class Show:
         async with aiomqtt.Client("127.0.0.1", settings.mqtt.port, identifier="longwatch-demo-wait") as client:
             await client.subscribe(topic)
             online = asyncio.create_task(_until(client, b"online"), name="wait-online")
-            while not online.done():
-                if any(child.poll() is not None for child in self._children):
-                    raise DemoError(f"a part of the demo ended at once; last words: {_tail(log)}")
-                if time.monotonic() > until_s:
-                    raise DemoError(f"the daemon was not ready after {START_S:.0f} s; last words: {_tail(log)}")
-                await asyncio.wait({online}, timeout=0.2)
-            await online
+            try:
+                while not online.done():
+                    if any(child.poll() is not None for child in self._children):
+                        raise DemoError(f"a part of the demo ended at once; last words: {_tail(log)}")
+                    if time.monotonic() > until_s:
+                        raise DemoError(f"the daemon was not ready after {START_S:.0f} s; last words: {_tail(log)}")
+                    await asyncio.wait({online}, timeout=0.2)
+                await online
+            finally:
+                online.cancel()
+                await asyncio.gather(online, return_exceptions=True)
 
     def _take_down(self) -> None:
         for child in reversed(self._children):
