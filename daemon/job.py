@@ -90,11 +90,11 @@ class Job:
         return Timing(queue_ms=ms(started_s), first_token_ms=first, total_ms=ms(now_s))
 
     def _evidence(self) -> tuple[Evidence, ...]:
-        """The most attended moments over all cameras, best first."""
+        """The most attended moments over all cameras, best first; each camera's part of the answer counts the same."""
         assert self.session is not None
         count = self.query.evidence or 0
         found = [
-            Evidence(row.view.camera, moment.span, weight, moment.jpeg)
+            Evidence(row.view.camera, moment.span, weight / len(self.session.rows), moment.jpeg)
             for number, row in enumerate(self.session.rows)
             for moment, weight in self.session.evidence(number, count)
         ]
