@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from stream.errors import ModelError
 from stream.model import TABLE, Model
@@ -49,7 +50,7 @@ def open_model(path: str, device: str = "auto", dtype: str = "auto", system_prom
             raise ModelError(f"model.path: {path!r} is a {config.model_type!r} checkpoint; {hint}")
         net = _weights(source, config, place, dtype)
         tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"model.path: cannot load {path!r}: {first}") from error
     card = cards.load(Path(source)) if folder.is_dir() else cards.Card()

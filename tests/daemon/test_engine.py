@@ -1,0 +1,287 @@
+"""The engine with the real (untrained) network: who is answered when, with what, and that nothing ends it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from daemon.engine import Camera, Engine, Outlook
+from daemon.gaps import GapLog
+from daemon.job import Sinks
+from daemon.messages import Answer, Query
+from daemon.metrics import Counters
+from daemon.settings import AnswerSettings
+from stream.mailbox import Mailbox
+from stream.model.llava_onevision import LlavaOnevision
+from stream.types import Frame
+from tests.memory.test_bank import state
+from tests.models import make_bank, make_encoder, random_frames, random_model
+
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+class Clock:
+    """Time that moves when told."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def wall_s(self) -> float:
+        return self.now_s
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+
+class Bench:
+    """An engine driven by hand, one turn at a time."""
+
+    def __init__(self, model: LlavaOnevision, cameras: int = 1, gaps: GapLog | None = None, **settings: Any) -> None:
+        self.clock, self.counters = Clock(), Counters()
+        self.encoder = make_encoder(model)
+        self.cameras = {
+            f"cam{number}": Camera(Mailbox(2), make_bank(model, 6, 2, camera=f"cam{number}"))
+            for number in range(cameras)
+        }
+        self.newest: dict[str, float] = {}
+        outlook = Outlook(newest_s=self.newest.get, gaps=(gaps or GapLog()).between, clock=self.clock)
+        limits = AnswerSettings(**{"max_tokens": 4, **settings})
+        self.engine = Engine(self.encoder, self.cameras, limits, outlook, self.counters)
+        self.answers: list[Answer] = []
+        self.chunks: list[tuple[str, str]] = []
+
+    def frames(self, count: int = 1, camera: str = "cam0", seed: int = 0, first: int = 0) -> None:
+        for frame in random_frames(first + count, seed, camera)[first:]:
+            self.cameras[camera].mailbox.put(frame)
+            self.engine.notify()
+            self.engine.turn()
+
+    def ask(self, query_id: str = "q", **fields: Any) -> None:
+        query = Query(**{"id": query_id, "question": "what?", "received_s": self.clock.now_s, **fields})
+        self.engine.ask(query, Sinks(lambda text: self.chunks.append((query_id, text)), self.answers.append))
+
+    def settle(self, turns: int = 40) -> list[Answer]:
+        for _ in range(turns):
+            self.engine.turn()
+        return self.answers
+
+
+@pytest.fixture(scope="module")
+def model() -> LlavaOnevision:
+    return random_model()
+
+
+def test_a_question_is_answered_with_evidence_and_timing(model: LlavaOnevision) -> None:
+    bench = Bench(model)
+    bench.frames(9)
+    bench.ask(evidence=3)
+    (answer,) = bench.settle()
+    assert answer.status == "ok"
+    assert answer.confidence is not None
+    assert len(answer.evidence) == 3
+    weights = [item.weight for item in answer.evidence]
+    assert weights == sorted(weights, reverse=True)
+    assert all(item.camera == "cam0" for item in answer.evidence)
+    assert (answer.memory_from_s, answer.memory_to_s) == (1000.0, 1008.0), "spans are extended, not lost"
+    assert answer.timing.first_token_ms is not None
+    assert "".join(text for _, text in bench.chunks) == answer.text
+
+
+def test_asking_changes_nothing_and_twice_is_the_same(model: LlavaOnevision) -> None:
+    """DESIGN rule 3, through the whole engine."""
+    bench = Bench(model)
+    bench.frames(9)
+    before = state(bench.cameras["cam0"].bank)
+    for number in range(20):
+        bench.ask(f"q{number}", since_s=1003.0 if number % 2 else None)
+    answers = bench.settle(80)
+    assert state(bench.cameras["cam0"].bank) == before
+    assert len(answers) == 20
+    assert len({(answer.text, answer.confidence, answer.evidence) for answer in answers}) == 2
+
+
+def test_nothing_seen_is_no_evidence(model: LlavaOnevision) -> None:
+    bench = Bench(model)
+    bench.ask("early")
+    bench.frames(3)
+    bench.ask("elsewhere", since_s=1.0, until_s=2.0)
+    early, elsewhere = bench.settle()
+    assert (early.status, early.text) == ("no_evidence", "camera cam0 has not been seen yet")
+    assert (elsewhere.status, elsewhere.text) == ("no_evidence", "nothing is remembered of that time")
+    assert not early.evidence
+    assert elsewhere.memory_from_s == 1000.0
+
+
+def test_a_passed_deadline_is_expired_and_a_full_queue_busy(model: LlavaOnevision) -> None:
+    bench = Bench(model, max_queue=2)
+    bench.frames(2)
+    bench.ask("late", deadline_s=999.0)
+    bench.ask("fine")
+    bench.ask("too-many")
+    assert [(answer.id, answer.status) for answer in bench.answers] == [("too-many", "busy")]
+    statuses = {answer.id: answer.status for answer in bench.settle()}
+    assert statuses == {"too-many": "busy", "late": "expired", "fine": "ok"}
+
+
+def test_a_deadline_passes_while_the_answer_is_written(model: LlavaOnevision) -> None:
+    bench = Bench(model, max_tokens=64)
+    bench.frames(2)
+    bench.ask("slow", deadline_s=1001.0)
+    bench.engine.turn()
+    assert not bench.answers
+    bench.clock.now_s = 1002.0
+    assert [answer.status for answer in bench.settle(2)] == ["expired"]
+
+
+def test_a_question_that_does_not_fit_is_an_error(model: LlavaOnevision) -> None:
+    bench = Bench(model)
+    bench.frames(2)
+    bench.ask("long", question="x " * 3000)
+    (answer,) = bench.settle()
+    assert answer.status == "error"
+    assert "tokens, at most" in answer.text
+
+
+def test_several_cameras_are_named_in_the_answer(model: LlavaOnevision) -> None:
+    bench = Bench(model, cameras=3)
+    for number in (0, 2):
+        bench.frames(4, f"cam{number}", seed=number)
+    bench.ask("all")
+    bench.ask("one", cameras=("cam2",))
+    answers = {answer.id: answer for answer in bench.settle()}
+    lines = answers["all"].text.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["cam0", "cam2"], "an unseen camera has no view"
+    assert lines[1].strip() == f"cam2: {answers['one'].text}".strip()
+    assert "".join(text for name, text in bench.chunks if name == "all") == answers["all"].text
+
+
+def test_gaps_inside_the_asked_range_are_named(model: LlavaOnevision) -> None:
+    gaps = GapLog()
+    gaps.down("cam0", 900.0, "frozen")
+    gaps.up("cam0", 950.0)
+    gaps.down("cam0", 990.0, "ended")
+    gaps.down("cam0", 992.0, "refused")
+    bench = Bench(model, gaps=gaps)
+    bench.frames(2)
+    bench.ask("all")
+    bench.ask("late", since_s=960.0)
+    every, late = (answer.gaps for answer in bench.settle())
+    assert [(gap.since_s, gap.until_s, gap.reason) for gap in every] == [
+        (900.0, 950.0, "frozen"),
+        (990.0, None, "refused"),
+    ]
+    assert [gap.since_s for gap in late] == [990.0]
+
+
+def test_cameras_are_absorbed_in_one_batch(model: LlavaOnevision, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(model, cameras=3)
+    sizes = []
+    whole = bench.encoder.absorb
+    monkeypatch.setattr(bench.encoder, "absorb", lambda work: (sizes.append(len(work)), whole(work))[1])
+    for number in range(3):
+        bench.cameras[f"cam{number}"].mailbox.put(random_frames(1, number, f"cam{number}")[0])
+    bench.engine.notify()
+    bench.engine.turn()
+    assert sizes == [3]
+    assert [len(camera.bank) for camera in bench.cameras.values()] == [1, 1, 1]
+
+
+def test_questions_go_before_frames(model: LlavaOnevision, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(model, max_tokens=8)
+    bench.frames(2)
+    order: list[str] = []
+    whole = bench.encoder.absorb
+    monkeypatch.setattr(bench.encoder, "absorb", lambda work: (order.append("frame"), whole(work))[1])
+    bench.engine._turn_s = float("inf")  # frames have just had their turn
+    for frame in random_frames(4, 0, "cam0")[2:]:
+        bench.cameras["cam0"].mailbox.put(frame)
+    bench.engine.notify()
+    query = Query(id="q", question="what?")
+    bench.engine.ask(query, Sinks(lambda _text: order.append("token"), lambda _answer: order.append("answer")))
+    for _ in range(20):
+        bench.engine.turn()
+    assert order.index("answer") < order.index("frame")
+
+
+def test_a_fault_of_one_question_does_not_reach_the_others(
+    model: LlavaOnevision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(model)
+    bench.frames(2)
+    good = model.question_ids
+
+    def bad(question: str) -> list[int]:
+        if question == "boom":
+            raise RuntimeError("out of memory, say")
+        return good(question)
+
+    monkeypatch.setattr(model, "question_ids", bad)
+    bench.ask("bad", question="boom")
+    bench.ask("good")
+    assert {answer.id: answer.status for answer in bench.settle()} == {"bad": "error", "good": "ok"}
+    assert bench.counters.value("question_faults") == 1
+
+
+def test_the_thread_survives_a_broken_frame_and_stops_cleanly(model: LlavaOnevision) -> None:
+    bench = Bench(model)
+    engine = bench.engine
+    answered = threading.Event()
+    engine.start()
+    good = random_frames(3, 0, "cam0")
+    mailbox = bench.cameras["cam0"].mailbox
+    mailbox.put(replace(good[0], image=good[0].image[:5]))  # a wrong size: our own bug, say
+    engine.notify()
+    for _ in range(100):
+        if bench.counters.value("engine_faults"):
+            break
+        threading.Event().wait(0.05)
+    mailbox.put(good[1])
+    engine.notify()
+    for _ in range(100):
+        if len(bench.cameras["cam0"].bank):
+            break
+        threading.Event().wait(0.05)
+    found: list[Answer] = []
+    engine.ask(
+        Query(id="q", question="what?"), Sinks(lambda _t: None, lambda item: (found.append(item), answered.set()))
+    )
+    assert answered.wait(20)
+    assert found[0].status == "ok"
+    assert bench.counters.value("engine_faults") == 1
+    assert engine.stop(20)
+    engine.ask(Query(id="late", question="what?"), Sinks(lambda _t: None, found.append))
+    assert (found[1].status, found[1].text) == ("busy", "stopping")
+
+
+def test_a_still_camera_keeps_its_newest_span_growing(model: LlavaOnevision) -> None:
+    bench = Bench(model)
+    bench.frames(1)
+    bench.newest["cam0"] = 1060.0
+    bench.engine.turn()
+    assert bench.cameras["cam0"].bank.spans[-1].last_s == 1060.0
+
+
+def test_exchanged_cameras_keep_their_memory(model: LlavaOnevision) -> None:
+    bench = Bench(model, cameras=2)
+    bench.frames(3, "cam1")
+    bench.engine.exchange({"cam1": bench.cameras["cam1"]})
+    bench.ask("q")
+    (answer,) = bench.settle()
+    assert answer.status == "ok"
+    assert list(bench.engine.snapshot()) == ["cam1"]
+    assert bench.engine.snapshot()["cam1"][0] == 3
+
+
+def test_frames_wait_in_the_mailbox_not_in_a_queue(model: LlavaOnevision) -> None:
+    bench = Bench(model)
+    frames: list[Frame] = random_frames(10, 0, "cam0")
+    for frame in frames:
+        bench.cameras["cam0"].mailbox.put(frame)
+    bench.engine.notify()
+    bench.settle(5)
+    counts = bench.cameras["cam0"].mailbox.counts()
+    assert (counts.taken, counts.dropped) == (2, 8)
+    assert bench.cameras["cam0"].bank.frames == [8, 9]
