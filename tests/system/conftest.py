@@ -5,39 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from stream.model import tiny
-from stream.model.llava_onevision import LlavaOnevision
-from stream.train.loop import export
 from tests.brokers import Mosquitto
 from tests.conftest import VIDEOS
 from tests.fakes import make_video
-from tests.models import WORDS
 from tests.system.footage import make_full_hd
 from tests.system.rig import Clips, Rig
-
-
-def say_something(net: Any, tokenizer: Any) -> None:
-    """Make a random network write: tokens that print nothing get a zero row, so their logit is 0 and another wins."""
-    rows = net.get_input_embeddings().weight
-    for token in range(len(tokenizer)):
-        text = tokenizer.decode([token], skip_special_tokens=True).strip()
-        if not (text and text.isascii() and text.isprintable()):
-            rows[token] = 0.0
+from tests.system.untrained import make_checkpoint
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny geometry with random weights: these tests must not depend on what a training run gave."""
-    folder = tmp_path_factory.mktemp("checkpoint") / "random"
-    tokenizer = tiny.tokenizer(WORDS)
-    net = tiny.untrained(0, len(tokenizer)).requires_grad_(False)
-    say_something(net, tokenizer)
-    export(LlavaOnevision(net, tokenizer, tiny.CARD, "random"), folder)
-    return folder
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "random")
 
 
 @pytest.fixture(scope="session")

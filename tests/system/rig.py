@@ -195,6 +195,7 @@ class Rig:
     urls: dict[str, str] = field(default_factory=dict)  # of cameras in the configuration
     more: dict[str, Any] = field(default_factory=dict)  # further sections of the configuration
     env: dict[str, str] = field(default_factory=dict)
+    version5: bool = True  # what the broker speaks; False: MQTT 3.1.1
     daemon: Process | None = None
     caller: Caller = field(init=False)
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -212,9 +213,9 @@ class Rig:
             camera.kill()
         self._stack.close()
 
-    def calling(self, version5: bool = True) -> Caller:
+    def calling(self, version5: bool | None = None) -> Caller:
         """One more client."""
-        return Caller(self.broker.port, version5)
+        return Caller(self.broker.port, self.version5 if version5 is None else version5)
 
     def camera(self, name: str, file: Path, login: tuple[str, str] | None = None, **other: Path) -> CameraProcess:
         """Start a camera and put it into the configuration; `other`: further files that it serves."""
