@@ -11,7 +11,7 @@ STAMP := $(VENV)/.ready-$(KEY)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check format test demo tiny bench pins clean
+.PHONY: help setup check format test demo tiny bench docs pins clean
 
 help:  ## this list
 	@echo "Longwatch: ask your cameras. First time here? Run: make demo"
@@ -51,6 +51,11 @@ tiny: $(STAMP)  ## train the shipped tiny model again
 
 bench: $(STAMP)  ## every bench script; each prints a table and one JSON line
 	@set -e; for script in bench/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+docs: $(STAMP)  ## write the pages that are made from the code: configuration, methods, payload schemas
+	$(BIN)/python -m daemon.reference
+	$(BIN)/python -m daemon.methods_page
+	$(BIN)/python -m daemon.wire
 
 pins: $(STAMP)  ## write the installed versions into constraints.txt
 	@{ sed '/^[^#]/d' constraints.txt; $(BIN)/pip freeze --exclude-editable | sed -E '/^#/d; s/\+(cpu|cu[0-9]+)$$//'; } > constraints.new
