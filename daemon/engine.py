@@ -179,7 +179,8 @@ class Engine:
             return
         if query.evidence is None:
             job.query = query = replace(query, evidence=self.settings.evidence)
-        names = [name for name in query.cameras if name in self.cameras] or list(self.cameras)
+        # a camera that left while the question waited must not be answered with what others saw
+        names = [name for name in query.cameras or self.cameras if name in self.cameras]
         now_s = self.outlook.clock.wall_s()
         views = [self.cameras[name].bank.fork(query.since_s, query.until_s, now_s) for name in names]
         job.views = views

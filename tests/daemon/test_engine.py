@@ -275,6 +275,16 @@ def test_exchanged_cameras_keep_their_memory(model: LlavaOnevision) -> None:
     assert bench.engine.snapshot()["cam1"][0] == 3
 
 
+def test_a_camera_that_left_is_not_answered_with_what_others_saw(model: LlavaOnevision) -> None:
+    bench = Bench(model, cameras=2)
+    bench.frames(2, "cam0")
+    bench.frames(2, "cam1")
+    bench.ask("q", cameras=("cam1",))
+    bench.engine.exchange({"cam0": bench.cameras["cam0"]})  # while the question waits
+    (answer,) = bench.settle()
+    assert (answer.status, answer.evidence) == ("no_evidence", ())
+
+
 def test_frames_wait_in_the_mailbox_not_in_a_queue(model: LlavaOnevision) -> None:
     bench = Bench(model)
     frames: list[Frame] = random_frames(10, 0, "cam0")

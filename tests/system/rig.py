@@ -245,10 +245,12 @@ class Rig:
         self.configure()
         since = self.caller.mark()
         command = [sys.executable, "-m", "daemon", "run", "-c", str(self.config_path)]
-        self.daemon = Process(command, self.folder / "daemon.log", self.env)
+        log = self.folder / "daemon.log"
+        at = len(log.read_text()) if log.exists() else 0
+        self.daemon = Process(command, log, self.env)
         if wait:
             # `ready` first: what the broker still keeps may be older than this start
-            self.daemon.wait_log(r"event=ready|\bready\b", since=0)
+            self.daemon.wait_log("event=ready", since=at)
             for name in online:
                 self.caller.state(name, lambda state: state["carriers"] > 0, since=since)
         return self.daemon
