@@ -115,6 +115,7 @@ def _optimizer(run: Run, stage: Stage) -> torch.optim.Optimizer:
     model = run.model.net.model
     for part in (model.vision_tower, model.multi_modal_projector, run.eyes):
         part.requires_grad_(not stage.freeze_eyes)
+    run.model.net.zero_grad(set_to_none=True)  # gradients of what is frozen now would still count when clipping
     chosen = [item for item in (*run.model.net.parameters(), *run.eyes.parameters()) if item.requires_grad]
     decay = [item for item in chosen if item.ndim > 1]
     plain = [item for item in chosen if item.ndim <= 1]
