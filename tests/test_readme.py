@@ -271,10 +271,7 @@ def links(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(path: Path) -> None:
-    missing = [link for link in links(path) if not (path.parent / link).exists()]
-    if not (ROOT / "stream" / "model" / "weights" / "tiny").exists():  # before the model was trained
-        missing = [link for link in missing if "weights/tiny" not in link]
-    assert missing == []
+    assert [link for link in links(path) if not (path.parent / link).exists()] == []
 
 
 def test_mqtt_page_names_every_topic() -> None:
