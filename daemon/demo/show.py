@@ -26,6 +26,7 @@ import yaml
 from daemon.ask import AskError, Question, ask
 from daemon.demo.broker import EmbeddedBroker, free_port
 from daemon.settings import Settings, parse
+from daemon.unit import installation
 from daemon.words import notes, remainder
 from stream.errors import LongwatchError
 
@@ -59,7 +60,7 @@ class Show:
     def run(self) -> int:
         """Everything, from drawing the street to taking it all down."""
         with tempfile.TemporaryDirectory(prefix="longwatch-demo-") as folder, EmbeddedBroker() as broker:
-            signal.signal(signal.SIGTERM, _interrupt)
+            before = signal.signal(signal.SIGTERM, _interrupt)
             try:
                 return asyncio.run(self._play(Path(folder), broker.port))
             except KeyboardInterrupt:
@@ -67,6 +68,7 @@ class Show:
                 return 0
             finally:
                 self._take_down()
+                signal.signal(signal.SIGTERM, before)
 
     async def _play(self, folder: Path, port: int) -> int:
         print(f"Longwatch demo: a street seen by an RTSP camera, watched by the {self.model} model.")
@@ -167,6 +169,10 @@ class Show:
                 child.wait(10)
             except subprocess.TimeoutExpired:
                 child.kill()
+                child.wait()
+            if child.stdin is not None:
+                with contextlib.suppress(BrokenPipeError):  # what was not written when the camera ended
+                    child.stdin.close()
 
 
 def prompts(truth: Any) -> list[Prompt]:
@@ -204,7 +210,7 @@ def _explain(port: int, config: Path) -> None:
         f"""
 It goes on watching; the film plays in a loop. Ask from another terminal:
 
-  {Path(sys.argv[0]).resolve()} ask "what passed last?" -c {config}
+  {installation()[0]} ask "what passed last?" -c {config}
 
 or with any MQTT client (the first line shows answers, the second asks):
 

@@ -311,3 +311,15 @@ def test_a_password_reaches_no_error_line(call: Call, tmp_path: Path) -> None:
         tmp_path / "lw.yaml", "cameras: {door: {url: 'rtsp://ann:hunter22@h/x', timeout_s: rtsp://ann:hunter22@h}}"
     )
     assert "hunter22" not in call("check", "-c", path).fault(CONFIG)
+
+
+def test_a_demo_that_cannot_start_says_why(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The daemon's own last words, and nothing left running."""
+    from daemon.demo import show
+
+    monkeypatch.setattr(show, "FILM_S", 1.0)
+    result = call("demo", "--once", "--model", tmp_path / "none")
+    assert result.code == FAILED
+    assert result.err.splitlines()[-1].startswith("longwatch: a part of the demo ended at once; last words: ")
+    assert "model.path" in result.err
+    assert "Traceback" not in result.err
