@@ -164,16 +164,17 @@ class App:
             self.beats.remove(f"camera {name}")
             del self.posts[name]
             if name in wanted:
-                self._post(name, wanted[name], settings, post.bank)
+                self._post(name, wanted[name], settings, post)
             else:
                 self.gaps.down(name, time.time(), "removed")
                 self.link.retire_camera(name)
         for name, camera in wanted.items():
             if name not in self.posts:
-                self._post(name, camera, settings, self.core.bank(name))
+                self._post(name, camera, settings, None)
         self.engine.exchange({name: Camera(post.mailbox, post.bank) for name, post in self.posts.items()})
 
-    def _post(self, name: str, camera: CameraSettings, settings: Settings, bank: MemoryBank) -> None:
+    def _post(self, name: str, camera: CameraSettings, settings: Settings, old: Post | None) -> None:
+        """Put up a reader; it goes on with the memory and the numbering of the `old` one."""
         side = self.core.model.geometry.image_px
         part = f"camera {name}"
         config = SourceConfig(
@@ -185,6 +186,7 @@ class App:
             timeout_s=camera.timeout_s,
             stale_after_s=camera.stale_after_s,
             options=camera.options,
+            first_index=old.newest.index + 1 if old and old.newest else 0,
         )
         mailbox: Mailbox[Frame] = Mailbox(notify=self.engine.notify)
 
@@ -198,7 +200,7 @@ class App:
 
         around = Surroundings(beat=lambda: self.beats.beat(part))
         source = Source(config, gate.make(camera.gate or settings.gate), sink, on_state, around)
-        post = Post(camera, source, mailbox, bank)
+        post = Post(camera, source, mailbox, old.bank if old else self.core.bank(name))
         self.posts[name] = post
         self.beats.register(part, READER_ALLOWED_S)
         source.start()
@@ -207,7 +209,7 @@ class App:
         """In a camera's thread: remember the gap, tell the broker."""
         if change.state == "online":
             self.gaps.up(change.camera, change.wall_s)
-        elif change.state == "offline" or not self.gaps.reason(change.camera):
+        elif change.reason != "start" and (change.state == "offline" or not self.gaps.reason(change.camera)):
             # to try again is no new reason: until then the gap keeps that of the fault
             last_s = post.source.stats().last_wall_s
             self.gaps.down(change.camera, change.wall_s if last_s is None else last_s, change.reason)

@@ -238,6 +238,9 @@ class Engine:
                     camera.bank.extend(newest_s)
                 continue
             self._frames = self._frames or len(camera.mailbox) > 0
+            if frame.index <= camera.bank.newest_frame:  # from a reader that was replaced while it handed over
+                self.counters.count("frames_stale")
+                continue
             now_s = frame.wall_s
             work.append(Work(frame, camera.bank.past(now_s), camera.bank.next_positions(now_s)))
         if work:

@@ -78,6 +78,12 @@ class MemoryBank:
         return [entry.frame for entry in self._held()]
 
     @property
+    def newest_frame(self) -> int:
+        """Number of the newest frame, which is always held; -1 before the first."""
+        entry = self._entries[self._order[-1]] if self._order else None
+        return -1 if entry is None else entry.frame
+
+    @property
     def limit_bytes(self) -> int:
         """Tensor bytes of a full bank: a hard limit, most of it allocated at the start."""
         geo, budget = self.geometry, self.policy.budget
@@ -105,8 +111,7 @@ class MemoryBank:
     @torch.inference_mode()
     def add(self, carrier: Carrier) -> Choice | None:
         """Remember `carrier`, the newest; when full, one other leaves. Returns what left and how."""
-        held = self._held()
-        assert not held or carrier.frame > held[-1].frame, "frames come in order"
+        assert carrier.frame > self.newest_frame, "frames come in order"
         choice = None
         if not self._free:
             choice, carrier = self._make_room(carrier)

@@ -29,8 +29,9 @@ class Intake:
     Not thread-safe: it belongs to whoever reads the camera. `size` is (H, W) of the model's picture.
     """
 
-    def __init__(self, camera: str, size: tuple[int, int], gate: Gate) -> None:
+    def __init__(self, camera: str, size: tuple[int, int], gate: Gate, first_index: int = 0) -> None:
         self.camera = camera
+        self.first_index = first_index  # a camera's frames are counted over its whole life, not over its reader's
         self.frames_in = 0
         self.kept = 0
         self.skipped: Counter[str] = Counter()  # by reason
@@ -56,7 +57,7 @@ class Intake:
         self.picture_size = (picture.frame.height, picture.frame.width)
         at = stamp(picture.pts_s)
         self.last_wall_s = at.wall_s
-        frame = Frame(self.camera, self.frames_in - 1, at.segment, at.pts_s, at.wall_s, image)
+        frame = Frame(self.camera, self.first_index + self.frames_in - 1, at.segment, at.pts_s, at.wall_s, image)
         verdict = self._gate.judge(frame)
         if verdict.keep:
             self.kept += 1

@@ -52,6 +52,7 @@ class SourceConfig:
     timeout_s: float = 5.0
     stale_after_s: float = 9.0
     options: Mapping[str, str] = field(default_factory=dict)
+    first_index: int = 0  # of the first frame: where an earlier reader of this camera stopped
 
     @property
     def capture(self) -> CaptureConfig:
@@ -146,7 +147,7 @@ class Source:
         self._on_state = on_state
         self._around = around or Surroundings()
         self._log = structlog.get_logger("longwatch.source").bind(camera=config.camera)
-        self._intake = Intake(config.camera, config.size, gate)
+        self._intake = Intake(config.camera, config.size, gate, config.first_index)
         self._clock = self._around.clock
         self._map = ClockMap(self._clock)
         self._backoff = Backoff(self._around.rng, self._around.first_backoff_s)

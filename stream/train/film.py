@@ -29,7 +29,7 @@ def film(street: Street, path: Path, size: tuple[int, int] = (640, 360), fps: in
         stream = out.add_stream("libx264", rate=Fraction(fps))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"preset": "veryfast", "crf": "23", "bf": "0", "g": str(round(fps * KEY_EVERY_S))}
-        for number in tqdm(range(count), desc="drawing the street", unit="frame", delay=2):
+        for number in tqdm(range(count), desc="drawing the street", unit="frame", delay=2, disable=None):
             picture = av.VideoFrame.from_ndarray(street.render(number / fps - lead_s, width, height), format="rgb24")
             out.mux(stream.encode(picture))
         out.mux(stream.encode(None))

@@ -285,6 +285,16 @@ def test_a_camera_that_left_is_not_answered_with_what_others_saw(model: LlavaOne
     assert (answer.status, answer.evidence) == ("no_evidence", ())
 
 
+def test_frames_of_a_replaced_reader_are_passed_over(model: LlavaOnevision) -> None:
+    bench = Bench(model)
+    bench.frames(4)
+    bench.cameras["cam0"].mailbox.put(random_frames(3, 0, "cam0")[2])
+    bench.engine.notify()
+    bench.settle(2)
+    assert bench.cameras["cam0"].bank.frames == [0, 1, 2, 3]
+    assert bench.counters.value("frames_stale") == 1
+
+
 def test_frames_wait_in_the_mailbox_not_in_a_queue(model: LlavaOnevision) -> None:
     bench = Bench(model)
     frames: list[Frame] = random_frames(10, 0, "cam0")
