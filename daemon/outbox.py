@@ -58,7 +58,7 @@ class Outbox:
         self.max_messages = max_messages
         self.max_bytes = max_bytes
         self.size_bytes = 0  # of messages that are not retained; retained ones are bounded by their topics
-        self.dropped = 0  # chunks and pictures given up, and retained messages replaced before they were sent
+        self.dropped = 0  # chunks and pictures given up; a retained state that a newer one replaced is no loss
         self.lost = 0  # answers given up: only when the box is full of answers
         self._seq = 0
         self._front = 0
@@ -128,7 +128,6 @@ class Outbox:
         if message.topic not in self._latest and len(self._latest) >= self.max_messages:
             self.dropped += 1
             return
-        self.dropped += message.topic in self._due
         self._latest[message.topic] = message
         self._due.setdefault(message.topic, self._seq)
 

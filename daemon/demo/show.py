@@ -178,7 +178,10 @@ class Show:
 def prompts(truth: Any) -> list[Prompt]:
     """Five questions for a film, with what it shows: one while something passes, four about the past."""
     events = truth["events"]
-    whole = [event for event in events if event["t_end"] + SETTLE_S < truth["seconds"]]
+    starts = [event["t_start"] for event in events[1:]] + [truth["seconds"]]
+    # the past is asked about when the street is empty, else the answer would hang on a wheel in the picture
+    clear = [number for number, event in enumerate(events) if event["t_end"] + SETTLE_S < starts[number]]
+    whole = events[: clear[-1] + 1] if clear else events[:1]
     shown = whole[min(2, len(whole) - 1)]
     now_s = 0.55 * shown["t_start"] + 0.45 * shown["t_end"] + SETTLE_S / 2
     later_s = whole[-1]["t_end"] + SETTLE_S

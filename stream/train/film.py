@@ -36,7 +36,6 @@ def film(street: Street, path: Path, size: tuple[int, int] = (640, 360), fps: in
     events = [
         {"what": event.thing.name, "t_start": event.first_s + lead_s, "t_end": event.last_s + lead_s}
         for event in street.events
-        if event.last_s <= street.seconds
     ]
     truth = {"seconds": count / fps, "fps": fps, "lead_s": lead_s, "events": events}
     path.with_suffix(".json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
