@@ -10,7 +10,6 @@ An answer waits for at most one absorbed batch. While answers are being written 
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from daemon.job import Job, Sinks, Surroundings
-from daemon.messages import Gap, Query
+from daemon.messages import Gap, Query, Status
 from daemon.metrics import Counters
 from daemon.session import Session
 from daemon.settings import AnswerSettings
@@ -105,7 +104,7 @@ class Engine:
                 self._waiting.append(job)
                 self._wake.notify()
         if full:
-            self._refuse(
+            self._finish(
                 job, "busy", "stopping" if self._stopping else "too many questions are waiting; ask again soon"
             )
 
@@ -155,7 +154,7 @@ class Engine:
                 self._snapshot = {name: item for name, item in self._snapshot.items() if name in self.cameras}
         self._admit()
         self._decode()
-        now_s = time.monotonic()
+        now_s = self.outlook.clock.monotonic_s()
         if not self._active or now_s - self._turn_s > FRAME_TURN_S:
             self._turn_s = now_s
             if not self._stopping:
@@ -244,10 +243,10 @@ class Engine:
             now_s = frame.wall_s
             work.append(Work(frame, camera.bank.past(now_s), camera.bank.next_positions(now_s)))
         if work:
-            began_s = time.monotonic()
+            began_s = self.outlook.clock.monotonic_s()
             for carrier in self.encoder.absorb(work):
                 self.cameras[carrier.camera].bank.add(carrier)
-            self.counters.observe("absorb_ms", 1000 * (time.monotonic() - began_s))
+            self.counters.observe("absorb_ms", 1000 * (self.outlook.clock.monotonic_s() - began_s))
             self.counters.count("absorbed", len(work))
         for name, camera in self.cameras.items():
             spans = camera.bank.spans
@@ -265,20 +264,17 @@ class Engine:
                 self._active.remove(job)
             self._finish(job, "error", "this question could not be answered; see the daemon's log")
 
-    def _finish(self, job: Job, status: str, text: str) -> None:
+    def _finish(self, job: Job, status: Status, text: str) -> None:
         clock, query = self.outlook.clock, job.query
         names = query.cameras or tuple(self.cameras)
         stamps = [stamp for name in names if (stamp := self.outlook.newest_s(name)) is not None]
         gaps = tuple(gap for name in names for gap in self.outlook.gaps(name, query.since_s, query.until_s))
         around = Surroundings(self.encoder.model.geometry.name, max(stamps, default=None), gaps)
         now = (clock.wall_s(), clock.monotonic_s())
-        answer = job.finish(status, text, now, around)  # type: ignore[arg-type]
+        answer = job.finish(status, text, now, around)
         self.counters.count("answers", status=status)
         self.counters.observe("answer_ms", answer.timing.total_ms)
         job.sinks.answer(answer)
-
-    def _refuse(self, job: Job, status: str, text: str) -> None:
-        self._finish(job, status, text)
 
 
 def _nothing(views: list[MemoryView]) -> str:
