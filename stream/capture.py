@@ -98,8 +98,8 @@ def open_capture(config: CaptureConfig) -> Capture:
     """Open `config.url`. Blocks for at most about twice `timeout_s` (plus name resolution). Raises CameraError."""
     _silence()
     path = Path(config.url.removeprefix("file://"))
-    if config.kind == "file" and path.exists() and not path.is_file():  # a pipe would block us for ever
-        raise CameraError(f"{path}: neither a file nor a device nor a url", "unreadable")
+    if config.kind == "file" and path.is_fifo():  # it would block us for ever
+        raise CameraError(f"{path}: is a pipe; give a file, a device or a url", "unreadable")
     try:
         container = av.open(
             config.url.removeprefix("file://"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import threading
 import time
@@ -340,3 +341,9 @@ def test_probe_tells_what_the_source_sends(tmp_path: Path) -> None:
     assert found.corrupt == 0
     with pytest.raises(NoVideo):
         probe(str(make_audio(tmp_path / "a.m4a")))
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(CameraError, match="is a pipe"):
+        open_capture(CaptureConfig(str(tmp_path / "pipe.mp4")))
