@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm import tqdm
+from where import commit, date, machine
 
 from daemon.session import Session
 from memory import recall, retain
@@ -184,7 +185,9 @@ def main() -> None:
     for name, kinds in table.items():
         print(f"{name:10}" + "".join(f"{100 * kinds.get(kind, float('nan')):8.1f}" for kind in columns))
     asked = len(right["carriers"]["all"])
-    result = {"n": asked, "streams": count, "frames": args.frames, "bank": args.bank, "systems": table}
+    place = {"model": model.geometry.name, "machine": machine(), "commit": commit(), "date": date()}
+    drawn = {"streams": count, "frames": args.frames, "bank": args.bank}
+    result = {"bench": "accuracy", "n": asked, **drawn, "systems": table, **place}
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result))

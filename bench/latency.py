@@ -12,20 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import shutil
 import statistics
-import subprocess
 import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+from where import commit, date, machine
 
 from daemon.demo.broker import EmbeddedBroker
 from stream.model.loading import SHIPPED
@@ -102,28 +100,6 @@ def quantile(values: list[float], q: float) -> float:
     return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
 
 
-def machine() -> str:
-    """Processor and number of cores."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores"
-
-
-def commit() -> str:
-    """The commit that was measured; empty without git."""
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip()
-
-
 def measure(rig: Rig, seconds: float, count: int, rng: random.Random) -> list[Sample]:
     """`count` questions at random moments of `seconds`."""
     questions = corpus()
@@ -158,7 +134,7 @@ def summary(rig: Rig, samples: list[Sample], load: float) -> dict[str, Any]:
         "machine": machine(),
         "load_before": round(load, 2),  # processes that wanted the processor before we came
         "commit": commit(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": date(),
     }
 
 
