@@ -167,7 +167,7 @@ def test_loss_falls_a_kill_costs_nothing_and_the_result_loads(tmp_path: Path, mo
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 def test_it_learns(tmp_path: Path) -> None:
-    """Thirty steps on one small set of clips: the loss at the end is well below the one at the start."""
+    """Forty steps of small batches: the loss at the end is below 2 and below what it was half way."""
     stage = Stage(steps=40, lr=1e-3, warmup=5, data=Recipe(clips=4, frames=2, questions=2, kinds={"now": 1}, seed=3))
     train(Plan(stages={"say": stage}), tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
