@@ -47,7 +47,7 @@ demo: $(STAMP)  ## broker, test camera, daemon, questions answered; ONCE=1 ends 
 	$(BIN)/longwatch demo $(if $(ONCE),--once)
 
 tiny: $(STAMP)  ## train the shipped tiny model again
-	$(BIN)/python -m stream.train -c configs/train/tiny.yaml --out runs/tiny
+	$(BIN)/longwatch train -c configs/train/tiny.yaml
 
 bench: $(STAMP)  ## every bench script; each prints a table and one JSON line
 	@set -e; for script in accuracy gate latency; do echo "== $$script"; $(BIN)/python "bench/$$script.py"; done

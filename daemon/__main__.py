@@ -182,6 +182,21 @@ def replay(
 
 
 @cli.command()
+def train(
+    config: Annotated[Path, typer.Option("--config", "-c", help="recipe, e.g. configs/train/tiny.yaml")],
+    out: Annotated[Path | None, typer.Option(help="state, metrics, checkpoint; default runs/NAME")] = None,
+    begin: Annotated[Path | None, typer.Option(help="state.pt of another run to start from")] = None,
+    threads: Annotated[int, typer.Option(help="torch threads; 0 takes torch's own choice", min=0)] = 0,
+) -> None:
+    """Train a model by a recipe; started again, it goes on where it was."""
+    from stream.train.command import run as work
+
+    folder = out or Path("runs") / config.stem
+    made = work(config, folder, begin, threads)
+    print(f"checkpoint: {made}; metrics: {folder / 'metrics.jsonl'}, {folder / 'metrics.png'}")
+
+
+@cli.command()
 def unit(
     config: Config = Path("/etc/longwatch/longwatch.yaml"),
     gpu: Annotated[bool, typer.Option(help="let the service use an NVIDIA GPU")] = False,

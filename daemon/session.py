@@ -4,6 +4,9 @@
     shared   the fork, padded to the longest            same       one more each step
 
 The views are copies and the session's cache dies with it: a question cannot change memory.
+
+A checkpoint with time marks writes one where a time stands. The next step reads the mark, and what it attends to then
+is the span that is said in its place.
 """
 
 from __future__ import annotations
@@ -15,10 +18,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from daemon.times import spoken
 from memory.view import MemoryView, Moment
 from stream.attention import Mass
 from stream.model import Model
 from stream.positions import Positions
+from stream.types import Span
+
+POINTED = 0.3  # a mark means every moment that gets at least this share of what the best one gets
 
 
 @dataclass(slots=True)
@@ -27,6 +34,7 @@ class Row:
 
     view: MemoryView
     ids: list[int] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)  # what each time mark in `ids` points at
     log_p: float = 0.0  # of all chosen tokens, the stop token among them
     steps: int = 0
     done: bool = False
@@ -64,7 +72,7 @@ class Session:
         """One forward: the first reads the question, each later one the token before it."""
         count = self._next.shape[1]
         where = self._positions[:, self._read : self._read + count]
-        mass = Mass()
+        mass = Mass(self.model.geometry.pointer)
         hidden = self.model.forward(self.model.embed(self._next), where, self._slab, mass)
         self._read += count
         self._watch(mass)
@@ -82,23 +90,52 @@ class Session:
         self._next = chosen[:, None].cpu()
 
     def _watch(self, mass: Mass) -> None:
-        """Add this step's attention to remembered keys, for rows that are still writing."""
+        """Keep this step's attention to remembered keys: as evidence, and as the span of a mark that was just read."""
         assert mass.total is not None
         longest = max(len(row.view.past) for row in self.rows)
         part = mass.total[:, self._system : self._system + longest].cpu()
-        part = part * torch.tensor([[0.0 if row.done else 1.0] for row in self.rows])
-        self._mass = part if self._mass is None else self._mass + part
+        for number, row in enumerate(self.rows):
+            if row.ids and row.ids[-1] in self.model.marks and not row.done:
+                row.spans.append(_pointed(row.view, part[number]))
+        first = self._mass is None
+        if first or self.model.geometry.pointer is None:  # a trained pointer shows its evidence before the first word
+            part = part * torch.tensor([[0.0 if row.done else 1.0] for row in self.rows])
+            self._mass = part if self._mass is None else self._mass + part
 
     def text(self, row: int) -> str:
-        """What row `row` says so far; a character whose bytes are not all there yet is left out."""
-        return self.model.decode(self.rows[row].ids).rstrip("\ufffd").strip()
+        """What row `row` says so far. A character whose bytes are not all there yet, and what follows a time mark
+        that was not read yet, is left out."""
+        ids, spans, view = self.rows[row].ids, self.rows[row].spans, self.rows[row].view
+        said, known, begin = "", iter(spans), 0
+        for place, token in enumerate(ids):
+            if token not in self.model.marks:
+                continue
+            said += self.model.decode(ids[begin:place])
+            begin = place + 1
+            span = next(known, None)
+            if span is None:
+                return said.strip()
+            said += spoken(self.model.marks[token], span, view.now_s)
+        return (said + self.model.decode(ids[begin:]).rstrip("\ufffd")).strip()
 
     def evidence(self, row: int, count: int) -> list[tuple[Moment, float]]:
         """The `count` moments row `row` attended to most, with their shares of all attention to memory, best first."""
         view = self.rows[row].view
         if self._mass is None or count == 0:
             return []
-        share = torch.zeros(len(view.moments)).index_add(0, view.source, self._mass[row, : len(view.past)])
+        share = _by_moment(view, self._mass[row])
         share = share / share.sum().clamp_min(1e-12)
         best = share.topk(min(count, len(share)))
         return [(view.moments[index], float(share[index])) for index in best.indices.tolist()]
+
+
+def _by_moment(view: MemoryView, mass: Tensor) -> Tensor:
+    """Attention to keys, added up over the keys of each moment."""
+    return torch.zeros(len(view.moments)).index_add(0, view.source, mass[: len(view.past)])
+
+
+def _pointed(view: MemoryView, mass: Tensor) -> Span:
+    """The time that a mark's attention covers: from the first to the last moment it clearly points at."""
+    share = _by_moment(view, mass)
+    chosen = torch.nonzero(share >= POINTED * share.max()).flatten().tolist()
+    return Span(view.moments[chosen[0]].span.first_s, view.moments[chosen[-1]].span.last_s)

@@ -159,6 +159,7 @@ class MemoryBank:
             source=torch.tensor(source, dtype=torch.long),
             moments=tuple(Moment(entry.frame, entry.span, entry.jpeg) for entry in read),
             count=len(read),
+            now_s=now_s,
             held_from_s=held[0].span.first_s if held else None,
             held_to_s=held[-1].span.last_s if held else None,
         )

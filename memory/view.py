@@ -31,6 +31,7 @@ class MemoryView:
     source: Tensor  # int64 [len(past)] index into moments
     moments: tuple[Moment, ...]  # in time order
     count: int  # carriers read: where the question's positions start
+    now_s: float  # when the question came, wall seconds
     held_from_s: float | None  # of the whole bank, not only of what is read
     held_to_s: float | None
 

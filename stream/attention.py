@@ -3,15 +3,17 @@
 The text model's rotary module is disarmed (`stream/rope.py`), so queries and keys arrive un-rotated. What to do with
 them stands in a `Plan` that travels through the model as a keyword argument:
 
-    queries   [==== block 0 ====][==== block 1 ====] ...      training: one block holds the whole clip
-    keys      each block reads some keys, each at a           the daemon: one block, keys rotated by the cache
-              position of its own, under its own mask         one-shot with evictions: one block a frame
+    queries   [==== block 0 ====][==== block 1 ====] ...      the daemon: one block, keys rotated by the cache
+    keys      each block reads some keys, each at a           one-shot with evictions: one block a frame
+              position of its own, under its own mask
+
+Training has a plan of its own (`stream/train/unroll.py`), which reads the same rule for a whole clip at once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 
 from stream.rope import Rotation
+from stream.types import Pointer
 
 NAME = "longwatch"
 
@@ -34,24 +37,50 @@ class Block:
     mask: Tensor  # bool [B or 1, 1, Q, K], True = may read
 
 
+class Reading(Protocol):
+    """How one forward reads its keys: travels through the model as the keyword argument `plan`."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Un-rotated `query` [B, heads, Q, Dh], `key` and `value` [B, Hkv, K, Dh] of a layer -> [B, heads, Q, Dh]."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one forward reads its keys. `mass` collects, when given, the attention of the last query (see `Mass`)."""
+    """Blocks of queries. `mass` collects, when given, the attention of the last query (see `Mass`)."""
 
     blocks: tuple[Block, ...]
     mass: Mass | None = None
 
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """See Reading."""
+        outs = [_block(block, query, key, value, scale) for block in self.blocks]
+        if self.mass is not None and self.mass.wants(layer):
+            last = self.blocks[-1]
+            newest = query[:, :, last.first : last.last][:, :, -1:]
+            self.mass.add(_weights(last, newest, key, scale)[:, :, 0])
+        return outs[0] if len(outs) == 1 else torch.cat(outs, dim=2)
+
 
 @dataclass(slots=True)
 class Mass:
-    """Attention of the newest query to every key, added up over layers: the raw material of evidence."""
+    """Attention of the newest query to every key: the raw material of evidence.
 
+    Of the pointer's layer and heads where the checkpoint was trained to point; else the mean over all of them.
+    """
+
+    pointer: Pointer | None = None
     layers: int = 0
     total: Tensor | None = field(default=None)  # [B, K] mean over heads, summed over layers
 
+    def wants(self, layer: int) -> bool:
+        """Whether this layer's weights count."""
+        return self.pointer is None or layer == self.pointer.layer
+
     def add(self, weights: Tensor) -> None:
         """One layer's `weights` [B, heads, K]."""
-        mean = weights.float().mean(1)
+        chosen = weights if self.pointer is None else weights[:, list(self.pointer.heads)]
+        mean = chosen.float().mean(1)
         self.total = mean if self.total is None else self.total + mean
         self.layers += 1
 
@@ -70,26 +99,15 @@ def read(
     attention_mask: Tensor | None,  # noqa: ARG001 - the interface's slot; the mask is in the plan
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention under `kwargs["plan"]`; returns [B, Q, heads, Dh] as transformers expects it."""
-    plan: Plan = kwargs["plan"]
-    scale: float = kwargs["scaling"]
-    outs = [_block(block, query, key, value, scale, module.training) for block in plan.blocks]
-    if plan.mass is not None:
-        last = plan.blocks[-1]
-        plan.mass.add(_weights(last, query[:, :, last.first : last.last][:, :, -1:], key, scale)[:, :, 0])
-    out = outs[0] if len(outs) == 1 else torch.cat(outs, dim=2)
+    """Attention under `kwargs["plan"]`, a `Reading`; returns [B, Q, heads, Dh] as transformers expects it."""
+    plan: Reading = kwargs["plan"]
+    out = plan.attend(int(module.layer_idx), query, key, value, kwargs["scaling"])  # type: ignore[arg-type]
     return out.transpose(1, 2).contiguous(), None
 
 
-def _block(block: Block, query: Tensor, key: Tensor, value: Tensor, scale: float, training: bool) -> Tensor:
+def _block(block: Block, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     turned = block.queries(query[:, :, block.first : block.last])
     keys = key if block.keys is None else block.keys(key)
-    if training:  # on CPUs the plain form beats the fused kernel in the backward pass
-        groups = turned.shape[1] // keys.shape[1]
-        keys, value = keys.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-        scores = (turned @ keys.transpose(2, 3)) * scale
-        scores = scores.masked_fill(~block.mask, torch.finfo(scores.dtype).min)
-        return scores.softmax(-1) @ value
     return F.scaled_dot_product_attention(turned, keys, value, attn_mask=block.mask, scale=scale, enable_gqa=True)
 
 

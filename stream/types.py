@@ -94,6 +94,14 @@ class Carrier:
 
 
 @dataclass(frozen=True, slots=True)
+class Pointer:
+    """The attention heads that a checkpoint was trained to point at its evidence with."""
+
+    layer: int
+    heads: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
     """The one way to ask any method for less. Hard limits: a method never exceeds them."""
 

@@ -20,6 +20,8 @@ FORBIDDEN = {  # importer -> what it may not import; dependencies point one way
     "memory": ("daemon", "stream.train", "bench", "tests"),
     "daemon": ("stream.train", "bench", "tests"),
 }
+# Training runs whole banks, so it stands above memory; and one command of the command line starts it.
+EXEMPT = {"stream/train/": ("memory",), "daemon/__main__.py": ("stream.train",)}
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 LATER = re.compile("TO" + "DO|FIX" + "ME")  # in two parts, so that this file may be searched as well
 TABLE_LINE = re.compile(r"[a-z_.]+:[A-Z]\w*$")  # `module:Class`, which a method table imports on demand
@@ -72,7 +74,8 @@ def test_packages_come_from_this_repository(package: str) -> None:
 @pytest.mark.parametrize("name", [name for name in SOURCES if name.split("/")[0] in PACKAGES])
 def test_dependencies_point_one_way(name: str) -> None:
     module = name.removesuffix(".py").replace("/", ".")
-    banned = FORBIDDEN[name.split("/")[0]]
+    allowed = [word for start, words in EXEMPT.items() if name.startswith(start) for word in words]
+    banned = [word for word in FORBIDDEN[name.split("/")[0]] if word not in allowed]
     for line, imported in imports(parse(name), module):
         wrong = [word for word in banned if f"{imported}.".startswith(f"{word}.")]
         assert not wrong, f"{name}:{line} imports {imported}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from stream.attention import Mass
     from stream.kv import Past, Slab
-    from stream.types import VisualTokens
+    from stream.types import Pointer, VisualTokens
 
 TABLE: dict[str, str] = {"llava_onevision": "stream.model.llava_onevision:LlavaOnevision"}
 
@@ -34,6 +34,7 @@ class Geometry:
     positions: str  # the scheme it was trained with
     carriers: int | None  # bank size it was trained with; None: any
     trained: bool  # for carriers; else answers from memory are what a frozen model happens to give
+    pointer: Pointer | None  # trained to point at evidence
     dtype: torch.dtype
     device: torch.device
 
@@ -78,6 +79,11 @@ class Model(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str:
         """Answer tokens as text, special tokens left out."""
+        ...
+
+    @property
+    def marks(self) -> Mapping[int, str]:
+        """Tokens that stand for a time (`stream/marks.py`), by id; empty where the checkpoint has none."""
         ...
 
     @property

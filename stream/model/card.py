@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from stream.errors import ModelError
+from stream.types import Pointer
 
 FILE = "longwatch.json"
 
@@ -26,6 +27,8 @@ class Card(BaseModel):
     positions: Literal["compact", "spaced", "time"] = "spaced"
     carriers: int | None = None
     trained: bool = False
+    pointer: Pointer | None = None  # absent: evidence is the mean attention of all layers and heads
+    fold_case: bool = False  # questions are read in lower case
     image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 

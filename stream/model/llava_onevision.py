@@ -6,15 +6,16 @@ attention goes through a registered function, the cache is ours. No forward is r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from stream.attention import Block, Mass, Plan, install
+from stream.attention import Block, Mass, Plan, Reading, install
 from stream.kv import Past, Slab
+from stream.marks import MARKS
 from stream.model import Geometry
 from stream.model.card import Card
 from stream.rope import disarm
@@ -44,6 +45,7 @@ class LlavaOnevision:
             positions=card.positions,
             carriers=card.carriers,
             trained=card.trained,
+            pointer=card.pointer,
             dtype=net.dtype,
             device=net.device,
         )
@@ -52,6 +54,8 @@ class LlavaOnevision:
         self._mean = torch.tensor(card.image_mean, device=net.device).view(1, 3, 1, 1) * 255.0
         self._std = torch.tensor(card.image_std, device=net.device).view(1, 3, 1, 1) * 255.0
         self._system: Past | None = None
+        known = tokenizer.get_vocab()
+        self._marks = {int(known[mark]): mark for mark in MARKS if mark in known}
 
     def pixels(self, images: Tensor) -> Tensor:
         """uint8 [B, H, W, 3] -> normalised [B, 3, H, W] in the model's dtype."""
@@ -103,7 +107,7 @@ class LlavaOnevision:
         block = Block(0, length, self.rope.at(positions, embeds), None, slab.mask(causal(length)))
         return self.run(embeds, Plan((block,), mass), slab)
 
-    def run(self, embeds: Tensor, plan: Plan, slab: Slab | None = None) -> Tensor:
+    def run(self, embeds: Tensor, plan: Reading, slab: Slab | None = None) -> Tensor:
         """The language model over `embeds` [B, T, D] under `plan`; hidden states [B, T, D]."""
         out = self.language(
             inputs_embeds=embeds,
@@ -127,6 +131,7 @@ class LlavaOnevision:
     def question_ids(self, question: str) -> list[int]:
         """See `Model.question_ids`. Special tokens written in a question stay plain text."""
         before, _, after = self.card.suffix.partition("{question}")
+        question = question.lower() if self.card.fold_case else question
         ids: list[int] = []
         for text, special in ((before, True), (question, False), (after, True)):
             ids += self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not special)
@@ -139,6 +144,11 @@ class LlavaOnevision:
     def decode(self, ids: Sequence[int]) -> str:
         """See `Model.decode`."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    @property
+    def marks(self) -> Mapping[int, str]:
+        """See `Model.marks`."""
+        return self._marks
 
     @property
     def stop_ids(self) -> frozenset[int]:

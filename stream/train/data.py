@@ -1,88 +1,72 @@
-"""Batches: clips of street with many questions each, as tensors. Item i depends on (seed, i) alone.
+"""Batches: clips of street with many questions each, as tensors. Item i depends on (seed, i) and the tower alone.
 
-One row is  [system][frame 0: N visual, carrier] ... [frame F-1][question 0][question 1] ...
-with every question in a slot of fixed length, padded; a pad is text of its own that nobody reads.
+street -> frames as a gate leaves them -> tower -> rehearsed bank -> questions it can answer -> one row of `unroll.py`
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from stream.rule import Layout, frames
-from stream.train.questions import CLASSES, Clip, Question, answer, ask
+from stream.positions import TABLE
+from stream.train.questions import KINDS, Question, ask
+from stream.train.rehearsal import Keeping, Rehearsal, Shape, Shelf
+from stream.train.script import Style
+from stream.train.truth import Truth, facts
+from stream.train.unroll import Detail, Script, Shelves
 from stream.train.world import Street
 
 IGNORE = -100
+ALL_FRAMES = -1  # `Recipe.detail`: every frame in full
+FAMILIES = tuple(dict.fromkeys(KINDS.values()))
+DAILY: tuple[dict[str, Any], ...] = ({"adjacent": {}},)
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What one stage of training draws."""
+    """What one stage of training draws. Of every tuple one item is drawn: a batch, or a clip where it says so."""
 
     clips: int  # a batch
-    frames: int  # a clip
-    questions: int  # a clip; 0 trains the eyes only
-    kinds: dict[str, float]  # question kind -> weight
-    detail: tuple[int, ...] = (0,)  # newest frames that questions see at full detail; one is drawn a clip
+    frames: tuple[int, ...]  # a clip
+    questions: int = 0  # a clip; 0 trains the eyes only
+    moments: int = 6  # a clip: after how many frames questions are asked
+    kinds: Mapping[str, float] = field(default_factory=lambda: {"*": 1.0})  # question kind -> weight; "*": the others
+    carriers: tuple[int, ...] = (16,)
+    detail: tuple[int, ...] = (0,)  # newest frames that questions see in full; ALL_FRAMES
+    retain: tuple[dict[str, Any], ...] = DAILY  # drawn per clip
+    positions: str = "compact"
+    typos: float = 0.0
+    slot: int = 28  # tokens a question and its answer may take; longer ones are not asked
+    styles: tuple[dict[str, Any], ...] = ({},)  # drawn per clip
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Tensors of one step; T = S + F (N+1) + Q * slot."""
+class Asked:
+    """Questions as tokens. Q questions a clip, padded; L the longest of the batch."""
 
-    images: Tensor  # uint8 [B, F, H, W, 3]
-    text: Tensor  # int64 [B, Q * slot]
-    target: Tensor  # int64 [B, Q * slot], IGNORE where nothing is learned
-    layout: Layout  # [B, T]
-    positions: Tensor  # float32 [B, T]
-    detail: Tensor  # int64 [B, 1, 1]
-    view: Tensor  # int64 [B, F] what each frame shows: a class of `questions.CLASSES`, IGNORE for a sliver
+    text: Tensor  # int64 [B, Q, L]
+    target: Tensor  # int64 [B, Q, L], IGNORE where nothing is learned
+    family: Tensor  # int64 [B, Q] index into FAMILIES, -1 where there is no question
+    point_from: Tensor  # int64 [B, Q, 2] the token before the answer, and the time mark; -1 for none
+    point_to: Tensor  # float32 [B, Q, M] the slots that hold the evidence; rows sum to 1, or to 0 without evidence
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """What a batch must know of the model."""
+class Batch:
+    """Tensors of one step."""
 
-    image_px: int
-    visual: int  # N
-    system: int  # S
-    pad: int
-    slot: int  # tokens a question and its answer may take
-
-
-def sample_times(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Times of absorbed frames: a steady rate with jitter, or what a gate that skips some leaves over."""
-    rate = rng.uniform(0.8, 1.6)
-    spare = int(rng.integers(0, count // 2 + 1))
-    steps = np.sort(rng.choice(count + spare, count, replace=False))
-    return np.asarray((steps + rng.uniform(-0.2, 0.2, count) + 0.5) / rate)
-
-
-def draw(rng: np.random.Generator, recipe: Recipe, image_px: int) -> tuple[np.ndarray, list[Question], list[int]]:
-    """One clip: pictures uint8 [F, H, W, 3], its questions, and what each frame shows."""
-    times = sample_times(rng, recipe.frames)
-    street = Street(int(rng.integers(2**31)), float(times[-1]) + 1.0, empty=float(rng.uniform(0.05, 0.9)))
-    images = np.stack([street.render(float(t_s), image_px, image_px) for t_s in times])
-    clip = Clip.of(street, list(times))
-    kinds, weights = list(recipe.kinds), np.asarray(list(recipe.kinds.values()))
-    chance = weights / weights.sum() if kinds else weights
-    asked: list[Question] = []
-    for _ in range(recipe.questions * 6):
-        step = int(recipe.frames * rng.random() ** 0.6)  # late steps more often: that is where memory is needed
-        question = ask(clip, kinds[rng.choice(len(kinds), p=chance)], step, rng)
-        if question is not None:
-            asked.append(question)
-        if len(asked) == recipe.questions:
-            break
-    shown = [answer(clip, "now", step) for step in range(recipe.frames)]
-    return images, asked, [CLASSES.index(found[0]) if found else IGNORE for found in shown]
+    images: Tensor  # uint8 [B, F, H, W, 3]
+    feats: Tensor | None  # float32 [B, F, N, D] of the tower as it was when the stage began
+    facts: Tensor  # int8 [B, F, facts] see `truth.FACTS`
+    script: Script | None
+    asked: Asked | None
 
 
 class Codec(Protocol):
@@ -96,51 +80,194 @@ class Codec(Protocol):
         """An answer and the token that ends it."""
         ...
 
+    @property
+    def marks(self) -> Mapping[int, str]:
+        """See `stream.model.Model.marks`."""
+        ...
+
+
+def admitted(street: Street, count: int, rng: np.random.Generator) -> list[float]:
+    """Times of at most `count` frames as a gate leaves them: what moves or changes, and of what is still a little."""
+    rate = rng.uniform(0.7, 1.6)
+    lazy = rng.uniform(0.0, 0.4)  # how much of the still time gets through all the same
+    grid = (np.arange(int(street.seconds * rate)) + rng.uniform(-0.25, 0.25, int(street.seconds * rate)) + 0.5) / rate
+    kept: list[float] = []
+    spare: list[float] = []
+    before: tuple[str, ...] = ()
+    for t_s in grid.tolist():
+        fault = street.fault(t_s)
+        if fault in ("gap", "frozen"):
+            continue
+        state = (fault, *(fixture.state(t_s) for fixture in street.fixtures))
+        moving = not fault and any(event.direction and share > 0 for event, share in street.at(t_s))
+        (kept if moving or state != before or rng.random() < lazy else spare).append(t_s)
+        before = state
+    if len(kept) > count:
+        first = int(rng.integers(0, len(kept) - count + 1))
+        kept = kept[first : first + count]
+    missing = min(count - len(kept), len(spare))
+    return sorted(kept + rng.choice(spare, missing, replace=False).tolist()) if missing else kept
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One drawn clip."""
+
+    images: np.ndarray  # uint8 [F, H, W, 3]
+    truth: Truth
+
+
+def draw(rng: np.random.Generator, frames: int, styles: Sequence[dict[str, Any]], image_px: int) -> Clip:
+    """A stretch of a fresh street, as `frames` pictures."""
+    style = Style(**styles[rng.integers(len(styles))])
+    seconds, times = frames * float(rng.uniform(1.6, 4.0)) + 6.0, list[float]()
+    while len(times) < frames:  # a camera that fails for long may leave too few
+        street = Street(int(rng.integers(2**31)), seconds, style)
+        times = admitted(street, frames, rng)
+        seconds *= 1.3
+    images = np.stack([street.render(t_s, image_px, image_px) for t_s in times])
+    return Clip(images, Truth.of(street, times))
+
+
+@dataclass(frozen=True, slots=True)
+class _Put:
+    """A question as it stands in its slot."""
+
+    question: Question
+    ids: list[int]
+    learn: list[int]
+    shelf: Shelf
+
 
 class Clips(Dataset[Batch]):
-    """Item i is batch i of a stage."""
+    """Item i is batch i of a stage. `see` turns pictures uint8 [F, H, W, 3] into visual tokens [F, N, D]."""
 
-    def __init__(self, recipe: Recipe, shape: Shape, codec: Codec, steps: int) -> None:
-        self.recipe, self.shape, self.codec, self.steps = recipe, shape, codec, steps
-
-    def __len__(self) -> int:
-        return self.steps
+    def __init__(
+        self, recipe: Recipe, shape: Shape, image_px: int, codec: Codec, see: Callable[[Tensor], Tensor]
+    ) -> None:
+        self.recipe, self.shape, self.image_px, self.codec, self.see = recipe, shape, image_px, codec, see
+        names = list(KINDS)
+        weights = np.asarray([recipe.kinds.get(name, recipe.kinds.get("*", 0.0)) for name in names])
+        unknown = set(recipe.kinds) - {*names, "*"}
+        if unknown:
+            raise ValueError(f"kinds: no such question kind: {', '.join(sorted(unknown))}")
+        self._kinds, self._chance = names, weights / weights.sum()
 
     def __getitem__(self, index: int) -> Batch:
-        recipe, shape = self.recipe, self.shape
+        recipe = self.recipe
         rng = np.random.default_rng((recipe.seed, index))
-        rows = [draw(rng, recipe, shape.image_px) for _ in range(recipe.clips)]
-        width = recipe.questions * shape.slot
-        text = torch.full((recipe.clips, width), shape.pad)
-        target = torch.full((recipe.clips, width), IGNORE)
-        base = frames(recipe.frames, shape.visual, shape.system, [(0, shape.slot)] * recipe.questions)
-        steps = base.step.repeat(recipe.clips, 1)
-        body = len(base) - width
-        placed = torch.cat((torch.arange(shape.system), shape.system + base.step[shape.system : body])).float()
-        positions = torch.cat((placed, torch.zeros(width))).repeat(recipe.clips, 1)
-        for row, (_, asked, _) in enumerate(rows):
-            for number, question in enumerate(asked):
-                put, learn = self._write(question)
-                first = number * shape.slot
-                text[row, first : first + len(put)] = torch.tensor(put)
-                target[row, first : first + len(learn)] = torch.tensor(learn)
-                slot = slice(body + first, body + first + shape.slot)
-                steps[row, slot] = question.step
-                positions[row, slot] = shape.system + question.step + 1 + torch.arange(shape.slot)
-        wide = [part.expand(recipe.clips, -1) for part in (base.kind, base.owner, base.gone)]
-        return Batch(
-            images=torch.from_numpy(np.stack([images for images, _, _ in rows])),
-            text=text,
-            target=target,
-            layout=Layout(wide[0], steps, wide[1], wide[2]),
-            positions=positions,
-            detail=torch.from_numpy(rng.choice(recipe.detail, (recipe.clips, 1, 1))),
-            view=torch.tensor([view for _, _, view in rows]),
-        )
+        frames = int(rng.choice(recipe.frames))
+        clips = [draw(rng, frames, recipe.styles, self.image_px) for _ in range(recipe.clips)]
+        images = torch.from_numpy(np.stack([clip.images for clip in clips]))
+        known = torch.from_numpy(np.stack([facts(clip.truth) for clip in clips]))
+        if recipe.questions == 0:
+            return Batch(images, None, known, None, None)
+        with torch.no_grad():
+            feats = self.see(images.flatten(0, 1)).float().unflatten(0, (recipe.clips, frames))
+        detail = int(rng.choice(recipe.detail))
+        carriers = min(int(rng.choice(recipe.carriers)), frames)
+        lives = []
+        for clip, row in zip(clips, feats, strict=True):
+            retain = recipe.retain[rng.integers(len(recipe.retain))]
+            keep = Keeping(carriers, frames if detail == ALL_FRAMES else min(detail, frames), retain, recipe.positions)
+            lives.append(self._live(clip.truth, row.mean(1), keep, rng))
+        return self._batch(images, feats, known, lives)
 
-    def _write(self, question: Question) -> tuple[list[int], list[int]]:
-        """Tokens of question and answer, and what each of them should predict."""
-        asked, said = self.codec.question_ids(question.text), self.codec.answer_ids(question.answer)
-        if len(asked) + len(said) > self.shape.slot:
-            raise ValueError(f"{question.text!r} -> {question.answer!r} takes more than {self.shape.slot} tokens")
-        return asked + said, [IGNORE] * (len(asked) - 1) + said
+    def _live(
+        self, truth: Truth, digests: Tensor, keep: Keeping, rng: np.random.Generator
+    ) -> tuple[list[Shelf], list[_Put]]:
+        """One clip through a rehearsed bank, asked at some moments."""
+        recipe, frames = self.recipe, len(digests)
+        times = [float(t_s) for t_s in truth.times_s]
+        bank = Rehearsal(digests, times, keep, self.shape, int(rng.integers(2**31)))
+        moments = np.minimum(
+            frames - 1, (frames * rng.random(recipe.moments) ** 0.6).astype(int)
+        )  # late ones more often
+        share = np.bincount(rng.integers(len(moments), size=recipe.questions), minlength=len(moments))
+        due: dict[int, int] = {}
+        for step, count in zip(moments.tolist(), share.tolist(), strict=True):
+            due[step] = due.get(step, 0) + count
+        shelves, put = [], []
+        for step in range(frames):
+            shelves.append(bank.frame(step))
+            if due.get(step):
+                put += self._ask(truth, step, due[step], bank.question(), rng)
+        return shelves, put
+
+    def _ask(self, truth: Truth, step: int, count: int, shelf: Shelf, rng: np.random.Generator) -> list[_Put]:
+        held = shelf.held
+        put: list[_Put] = []
+        for kind in rng.choice(len(self._kinds), count * 6, p=self._chance):
+            question = ask(truth, self._kinds[kind], step, rng, held, self.recipe.typos)
+            if question is None:
+                continue
+            asked, said = self.codec.question_ids(question.text), self.codec.answer_ids(question.answer)
+            if len(asked) + len(said) <= self.recipe.slot:
+                put.append(_Put(question, asked + said, [IGNORE] * (len(asked) - 1) + said, shelf))
+            if len(put) == count:
+                break
+        return put
+
+    def _batch(
+        self, images: Tensor, feats: Tensor, known: Tensor, lives: list[tuple[list[Shelf], list[_Put]]]
+    ) -> Batch:
+        shape, rows, count = self.shape, len(lives), self.recipe.questions
+        length = max((len(put.ids) for _, asked in lives for put in asked), default=1)
+        text = torch.zeros(rows, count, length, dtype=torch.long)
+        target = torch.full((rows, count, length), IGNORE)
+        real = torch.zeros(rows, count, length, dtype=torch.bool)
+        family = torch.full((rows, count), -1)
+        point_from = torch.full((rows, count, 2), -1)
+        blank = lives[0][0][0]
+        shelves = [
+            [asked[number].shelf if number < len(asked) else blank for number in range(count)] for _, asked in lives
+        ]
+        point_to = torch.zeros(rows, count, len(blank.valid))
+        scheme = TABLE[self.recipe.positions](shape.system, shape.visual)
+        for row, (_, asked) in enumerate(lives):
+            for number, put in enumerate(asked):
+                text[row, number, : len(put.ids)] = torch.tensor(put.ids)
+                real[row, number, : len(put.ids)] = True
+                target[row, number, : len(put.learn)] = torch.tensor(put.learn)
+                family[row, number] = FAMILIES.index(put.question.family)
+                point_from[row, number] = self._points(put)
+                point_to[row, number] = _evidence(put)
+        script = Script(
+            system=shape.system,
+            visual=shape.visual,
+            frames=_stack([shelves for shelves, _ in lives]),
+            frames_where=torch.stack([torch.stack([shelf.own for shelf in shelves]) for shelves, _ in lives]),
+            questions=_stack(shelves),
+            detail=Detail(
+                torch.stack([torch.stack([shelf.detail for shelf in row]) for row in shelves]),
+                torch.stack([torch.stack([shelf.detail_where for shelf in row]) for row in shelves]),
+                torch.stack([torch.stack([shelf.detail_slot for shelf in row]) for row in shelves]),
+            ),
+            text_where=torch.stack(
+                [torch.stack([scheme.text(shelf.text, length) for shelf in row]) for row in shelves]
+            ),
+            text_real=real,
+        )
+        return Batch(images, feats, known, script, Asked(text, target, family, point_from, point_to))
+
+    def _points(self, put: _Put) -> Tensor:
+        """Where attention is taught: the token before the answer, and the time mark in it."""
+        before = next(place for place, token in enumerate(put.learn) if token != IGNORE)
+        mark = next((place for place, token in enumerate(put.ids) if token in self.codec.marks), -1)
+        return torch.tensor([before, mark])
+
+
+def _evidence(put: _Put) -> Tensor:
+    """The slots [M] made mostly of evidence frames, evenly; all 0 without any."""
+    frames = list(put.question.evidence)
+    share = put.shelf.mix[:, frames].sum(1) if frames else torch.zeros(len(put.shelf.mix))
+    chosen = (share >= 0.5).float()
+    return chosen / chosen.sum().clamp_min(1.0)
+
+
+def _stack(shelves: Sequence[Sequence[Shelf]]) -> Shelves:
+    return Shelves(
+        torch.stack([torch.stack([shelf.mix for shelf in row]) for row in shelves]),
+        torch.stack([torch.stack([shelf.where for shelf in row]) for row in shelves]),
+        torch.stack([torch.stack([shelf.valid for shelf in row]) for row in shelves]),
+    )

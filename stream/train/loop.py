@@ -1,25 +1,35 @@
-"""The training loop: stages of a recipe file, resumable at every checkpoint, metrics as JSON lines."""
+"""The training loop: stages of a recipe file, resumable at every checkpoint with the same result, metrics as JSON lines."""
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter
-from torch.utils.data import DataLoader
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
+from stream.errors import ConfigError
 from stream.model import card, tiny
 from stream.model.llava_onevision import LlavaOnevision
-from stream.train.data import Batch, Clips, Recipe, Shape
-from stream.train.loss import losses
-from stream.train.questions import CLASSES, corpus
+from stream.train.data import Batch, Clips, Recipe
+from stream.train.loss import Found, losses
+from stream.train.phrasings import corpus
+from stream.train.rehearsal import Shape
+from stream.train.truth import FACTS
+
+REPORT_EVERY = 20
 
 
 class Stage(BaseModel):
@@ -32,7 +42,8 @@ class Stage(BaseModel):
     data: Recipe
     warmup: int = 100
     see: float = 0.0  # weight of the probe's loss
-    freeze_eyes: bool = False  # tower and projector stay as they are: half the cost, and memory cannot spoil sight
+    point: float = 0.0  # weight of the pointer's loss
+    freeze_eyes: bool = False  # tower and projector stay as they are: memory cannot spoil sight, and steps are cheaper
 
 
 class Plan(BaseModel):
@@ -41,9 +52,10 @@ class Plan(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = 0
-    vocabulary: int = 512
-    slot: int = 18
-    checkpoint_every: int = 200
+    vocabulary: int = 1024
+    positions: Literal["compact", "spaced", "time"] = "compact"
+    carriers: int = 24  # the bank size that the checkpoint's card names
+    checkpoint_every: int = 100
     stages: dict[str, Stage]
 
 
@@ -53,19 +65,22 @@ class Run:
 
     plan: Plan
     model: LlavaOnevision
-    eyes: torch.nn.Linear  # the probe: [D] -> what is in view; training only
+    eyes: torch.nn.Linear  # the probe: [D] -> facts about a frame; training only
     out: Path
     stage: int = 0
     step: int = 0
+    seer: LlavaOnevision | None = None  # the tower as it was when the stage began: what retention is rehearsed with
     optimizer: torch.optim.Optimizer | None = field(default=None)
 
     def save(self) -> None:
         """Write the state, replacing the last one in one move."""
         assert self.optimizer is not None
+        assert self.seer is not None
         state = {
             "stage": self.stage,
             "step": self.step,
             "net": self.model.net.state_dict(),
+            "seer": self.seer.net.state_dict(),
             "eyes": self.eyes.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
@@ -75,37 +90,55 @@ class Run:
 
 
 def load_plan(path: Path) -> Plan:
-    """A recipe from a YAML file."""
-    return TypeAdapter(Plan).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+    """A recipe from a YAML file. Raises ConfigError naming file and key."""
+    try:
+        return Plan.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {where}: {first['msg']}") from error
 
 
 def start(plan: Plan) -> LlavaOnevision:
     """The untrained tiny model with its tokeniser."""
     tokenizer = tiny.tokenizer(corpus(), plan.vocabulary)
     net = tiny.untrained(plan.seed, len(tokenizer)).train().requires_grad_(True)
-    return LlavaOnevision(net, tokenizer, tiny.CARD, "tiny")
+    about = tiny.CARD.model_copy(update={"positions": plan.positions, "carriers": plan.carriers})
+    return LlavaOnevision(net, tokenizer, about, "tiny")
 
 
-def train(plan: Plan, out: Path) -> LlavaOnevision:
-    """Run a recipe to its end, from `out/state.pt` where there is one; checkpoint and metrics go to `out`."""
+def train(plan: Plan, out: Path, begin: Path | None = None) -> LlavaOnevision:
+    """Run a recipe to its end, from `out/state.pt` where there is one; checkpoint and metrics go to `out`.
+
+    `begin`: a state.pt of another run whose weights and probe are the start (ablations share their first stages).
+    """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     model = start(plan)
-    run = Run(plan, model, torch.nn.Linear(model.geometry.width, len(CLASSES)), out)
+    run = Run(plan, model, torch.nn.Linear(model.geometry.width, len(FACTS)), out)
     saved: dict[str, Any] | None = None
-    if (out / "state.pt").exists():
-        saved = torch.load(out / "state.pt", weights_only=True)
+    first = out / "state.pt" if (out / "state.pt").exists() else begin
+    if first is not None:
+        saved = torch.load(first, weights_only=True)
         run.model.net.load_state_dict(saved["net"])
         run.eyes.load_state_dict(saved["eyes"])
-        run.stage, run.step = saved["stage"], saved["step"]
+        if first == begin:
+            saved = None
+        else:
+            run.stage, run.step = saved["stage"], saved["step"]
     for number, (name, stage) in enumerate(plan.stages.items()):
         if number < run.stage:
             continue
         if number > run.stage:
             run.stage, run.step = number, 0
         run.optimizer = _optimizer(run, stage)
+        run.seer = copy.deepcopy(run.model)
+        run.seer.net.eval().requires_grad_(False)
         if saved is not None:
             run.optimizer.load_state_dict(saved["optimizer"])
+            run.seer.net.load_state_dict(saved["seer"])
             saved = None
         _stage(run, name, stage)
     return run.model
@@ -123,38 +156,89 @@ def _optimizer(run: Run, stage: Stage) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=stage.lr, betas=(0.9, 0.98), fused=True)
 
 
+def batches(run: Run, stage: Stage) -> Iterator[Batch]:
+    """The batches of a stage from the run's step on, drawn in a process of their own."""
+    model, seer = run.model, run.seer
+    assert seer is not None
+    geo = model.geometry
+    shape = Shape(geo.visual, len(model.system_ids()), geo.width)
+    recipe = replace(stage.data, positions=run.plan.positions)
+
+    def see(images: Tensor) -> Tensor:
+        return seer.features(seer.pixels(images))
+
+    clips = Clips(recipe, shape, geo.image_px, model, see)
+    rest = Subset(clips, range(run.step, stage.steps))
+    loader: DataLoader[Batch] = DataLoader(
+        rest, batch_size=None, num_workers=1, prefetch_factor=4, multiprocessing_context="fork"
+    )
+    return iter(loader)
+
+
+def precision() -> AbstractContextManager[Any]:
+    """bf16 where the processor multiplies it natively; elsewhere it is emulated, a hundred times slower."""
+    native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast("cpu", torch.bfloat16) if native else nullcontext()
+
+
 def _stage(run: Run, name: str, stage: Stage) -> None:
     model, plan = run.model, run.plan
-    geo = model.geometry
-    pad = model.tokenizer.pad_token_id
-    shape = Shape(geo.image_px, geo.visual, len(model.system_ids()), pad, plan.slot)
-    clips = Clips(stage.data, shape, model, stage.steps)
-    rest = torch.utils.data.Subset(clips, range(run.step, stage.steps))
-    loader: DataLoader[Batch] = DataLoader(rest, batch_size=None, num_workers=1, prefetch_factor=4)
     assert run.optimizer is not None
-    began = time.monotonic()
+    tally = _Tally(run.out / "metrics.jsonl", name)
     with tqdm(total=stage.steps, initial=run.step, desc=name, unit="step", smoothing=0.02) as bar:
-        for batch in loader:
+        for batch in batches(run, stage):
             rate = _rate(stage, run.step)
             for group in run.optimizer.param_groups:
                 group["lr"] = rate
-            with torch.autocast("cpu", torch.bfloat16):
-                found = losses(model, run.eyes, batch)
-            loss = stage.see * found["see"] + found.get("answer", 0.0)
+            with precision():
+                found = losses(model, run.eyes, batch, stage.freeze_eyes)
+            weights = {"see": stage.see, "answer": 1.0, "point": stage.point}
+            loss = sum((weights[key] * value for key, value in found.losses.items()), torch.zeros(()))
             run.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.net.parameters(), 1.0)
             run.optimizer.step()
             run.step += 1
             bar.update()
-            if run.step % 20 == 0 or run.step == stage.steps:
-                row = {key: round(value.item(), 4) for key, value in found.items()}
-                bar.set_postfix(row)
-                with (run.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                    at = {"stage": name, "step": run.step, "lr": rate, "seconds": round(time.monotonic() - began, 1)}
-                    file.write(json.dumps({**at, **row}) + "\n")
+            tally.add(found)
+            if run.step % REPORT_EVERY == 0 or run.step == stage.steps:
+                bar.set_postfix(tally.write(run.step, rate))
             if run.step % plan.checkpoint_every == 0 or run.step == stage.steps:
                 run.save()
+
+
+class _Tally:
+    """Metrics since the last report, and their file."""
+
+    def __init__(self, path: Path, stage: str) -> None:
+        self.path, self.stage, self.began_s = path, stage, time.monotonic()
+        self._sums: Counter[str] = Counter()
+        self._count = 0
+        self._right: Counter[str] = Counter()
+        self._asked: Counter[str] = Counter()
+
+    def add(self, found: Found) -> None:
+        """One step."""
+        self._count += 1
+        self._sums.update(
+            {key: float(value.detach()) for key, value in (*found.losses.items(), ("right", found.right))}
+        )
+        for name, (right, asked) in found.by_family.items():
+            self._right[name] += right
+            self._asked[name] += asked
+
+    def write(self, step: int, rate: float) -> dict[str, float]:
+        """Append a line of means and begin anew; returns what a progress bar shows."""
+        means = {key: round(value / self._count, 4) for key, value in self._sums.items()}
+        families = {name: round(self._right[name] / asked, 3) for name, asked in self._asked.items() if asked}
+        seconds = round(time.monotonic() - self.began_s, 1)
+        row = {"stage": self.stage, "step": step, "lr": rate, "seconds": seconds, **means, "families": families}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        for counter in (self._sums, self._right, self._asked):
+            counter.clear()
+        self._count = 0
+        return means
 
 
 def _rate(stage: Stage, step: int) -> float:
@@ -167,7 +251,7 @@ def _rate(stage: Stage, step: int) -> float:
 
 def export(model: LlavaOnevision, out: Path) -> None:
     """A checkpoint directory that `open_model` loads, weights in bf16."""
-    net = model.net.to(torch.bfloat16)
+    net = copy.deepcopy(model.net).to(torch.bfloat16)
     net.save_pretrained(out)
     model.tokenizer.save_pretrained(out)
     card.save(model.card, out)

@@ -1,56 +1,87 @@
-"""One training step: pictures and text through the checkpoint's own modules under the shared attention rule."""
+"""One training step: pictures and text through the checkpoint's own modules, every clip's whole life in one forward."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stream.attention import Block, Plan
 from stream.model.llava_onevision import LlavaOnevision
-from stream.rule import allow
-from stream.train.data import IGNORE, Batch
+from stream.train.data import FAMILIES, IGNORE, Asked, Batch
+from stream.train.unroll import Unrolled, sequence
+
+FACTS_SCALE = 10.0  # a frame has few facts among many: the mean over all of them is small
 
 
-def sequence(model: LlavaOnevision, batch: Batch, feats: Tensor) -> Tensor:
-    """Embeddings [B, T, D] of a batch: system, frames with their carriers, questions. `feats` [B*F, N, D]."""
-    rows = len(batch.images)
-    carriers = feats.mean(1, keepdim=True)  # the carrier's input: the mean of its frame (VideoScan 3.1)
-    body = torch.cat((feats, carriers), 1).view(rows, -1, feats.shape[-1])
-    table = model.net.get_input_embeddings()
-    system = table(torch.tensor(model.system_ids())).expand(rows, -1, -1)
-    return torch.cat((system, body, table(batch.text)), 1)
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Losses of a batch, and without gradient how well it did."""
+
+    losses: dict[str, Tensor]  # see, answer, point
+    right: Tensor  # share of frames named without a mistake, or of whole answers that are right, teacher forced
+    by_family: dict[str, tuple[int, int]]  # answers right, answers asked
 
 
-def losses(model: LlavaOnevision, eyes: nn.Module, batch: Batch) -> dict[str, Tensor]:
+def losses(model: LlavaOnevision, eyes: nn.Module, batch: Batch, frozen: bool = False) -> Found:
     """`see`: naming what a frame shows from its mean token alone, through the linear probe `eyes`; `answer`: cross
-    entropy over answer tokens; `right`: share of whole answers that are right, teacher forced (no gradient).
+    entropy over answer tokens; `point`: the pointer heads at the evidence, or at no memory where there is none.
 
     The probe gives the tower a short path to its task: through the language model alone, from nothing, it stays blind.
+    `frozen` takes the batch's own features.
     """
-    feats = model.features(model.pixels(batch.images.flatten(0, 1)))
-    named = eyes(feats.mean(1)).float()
-    view = batch.view.flatten()
-    found = {"see": F.cross_entropy(named, view, ignore_index=IGNORE)}
-    if batch.text.shape[1] == 0:
-        known = view != IGNORE
-        return {**found, "right": (named.argmax(-1) == view)[known].float().mean()}
-    return {**found, **_answers(model, batch, sequence(model, batch, feats))}
+    if frozen and batch.feats is not None:
+        feats = batch.feats.to(model.net.dtype)
+        seen: dict[str, Tensor] = {}
+        right = torch.zeros(())
+    else:
+        feats = model.features(model.pixels(batch.images.flatten(0, 1))).unflatten(0, batch.images.shape[:2])
+        named = eyes(feats.mean(2)).float()
+        known = batch.facts >= 0
+        loss = F.binary_cross_entropy_with_logits(named, batch.facts.clamp_min(0).float(), reduction="none")
+        seen = {"see": FACTS_SCALE * (loss * known).sum() / known.sum().clamp_min(1)}
+        right = (((named > 0) == (batch.facts > 0)) | ~known).all(-1).float().mean()
+    if batch.asked is None:
+        return Found(seen, right, {})
+    return _answers(model, batch, feats, seen)
 
 
-def _answers(model: LlavaOnevision, batch: Batch, embeds: Tensor) -> dict[str, Tensor]:
-    rotation = model.rope.at(batch.positions, embeds)
-    mask = allow(batch.layout, batch.detail)[:, None]
-    plan = Plan((Block(0, embeds.shape[1], rotation, rotation, mask),))
-    hidden = model.run(embeds, plan)[:, -batch.text.shape[1] :]
-    learn = batch.target != IGNORE
-    scores = model.net.lm_head(hidden[learn]).float()
-    target = batch.target[learn]
+def _answers(model: LlavaOnevision, batch: Batch, feats: Tensor, seen: dict[str, Tensor]) -> Found:
+    asked, script = batch.asked, batch.script
+    assert asked is not None
+    assert script is not None
+    embeds = sequence(model, feats, asked.text, script.text_real)
+    plan = Unrolled.of(script, model.rope, embeds, model.geometry.pointer)
+    hidden = model.run(embeds, plan)[0, -int(script.text_real.sum()) :]
+    learn = asked.target != IGNORE  # [B, Q, L]
+    scores = model.net.lm_head(hidden[learn[script.text_real]]).float()
+    found = {**seen, "answer": F.cross_entropy(scores, asked.target[learn])}
+    if plan.pointed is not None:
+        found["point"] = pointing(plan.pointed.float(), asked)
     with torch.no_grad():
-        wrong = torch.zeros_like(batch.target)
-        wrong[learn] = (scores.argmax(-1) != target).long()
-        questions = int(batch.layout.owner[0].max()) + 1
-        slots = wrong.view(len(wrong), questions, -1).sum(-1)
-        asked = learn.view(len(wrong), questions, -1).any(-1)
-        right = ((slots == 0) & asked).sum() / asked.sum()
-    return {"answer": F.cross_entropy(scores, target), "right": right}
+        wrong = torch.zeros_like(asked.target)
+        wrong[learn] = (scores.argmax(-1) != asked.target[learn]).long()
+        good = (wrong.sum(-1) == 0) & (asked.family >= 0)
+        told = asked.family >= 0
+        counts = {
+            name: (int((good & (asked.family == number)).sum()), int((asked.family == number).sum()))
+            for number, name in enumerate(FAMILIES)
+        }
+    return Found(found, good.sum() / told.sum().clamp_min(1), counts)
+
+
+def pointing(pointed: Tensor, asked: Asked) -> Tensor:
+    """Cross entropy of attention [B, Q, L, M] to the evidence; without evidence, of attention to anything else."""
+    total, count = pointed.new_zeros(()), 0
+    has = asked.point_to.sum(-1) > 0  # [B, Q]
+    for which in range(2):
+        at = asked.point_from[..., which]
+        real = at >= 0
+        index = at.clamp_min(0)[..., None, None].expand(-1, -1, 1, pointed.shape[-1])
+        weights = pointed.gather(2, index)[:, :, 0]  # [B, Q, M]
+        aimed = -(asked.point_to * (weights + 1e-6).log()).sum(-1)
+        away = -(1.0 - weights.sum(-1) + 1e-6).clamp_min(1e-6).log()
+        total = total + (torch.where(has, aimed, away) * real).sum()
+        count += int(real.sum())
+    return total / max(1, count)

@@ -29,6 +29,7 @@ SMALL = Geometry(
     positions="compact",
     carriers=None,
     trained=True,
+    pointer=None,
     dtype=torch.float32,
     device=torch.device("cpu"),
 )

@@ -1,0 +1,160 @@
+"""What a sequence of absorbed frames showed, exactly: the ground that questions and their answers stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from stream.train.script import STATES, Event
+from stream.train.things import KINDS, PAINTS, Thing
+from stream.train.world import Street
+
+SEEN, SLIVER = 0.5, 0.02  # visible share from which a thing is there, and up to which it is not
+MOVERS = tuple(kind for kind in KINDS if kind != "parcel")
+WHERES = ("left", "middle", "right")
+WAYS = ("to the left", "to the right")
+BORDER = 0.03  # around the thirds nobody can say where a thing is
+
+FACTS: tuple[str, ...] = (
+    "nothing",
+    "two",
+    "black",
+    "night",
+    *KINDS,
+    *(f"{colour} {kind}" for kind in MOVERS for colour in PAINTS[kind]),
+    *(f"{kind} {where}" for kind in MOVERS for where in WHERES),
+    *(f"{kind} {way}" for kind in MOVERS for way in WAYS),
+    *(f"{kind} {state}" for kind, states in STATES.items() for state in states),
+)
+_AT = {name: place for place, name in enumerate(FACTS)}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The visible share and place of every event in every frame, and the state of all else. Times in seconds."""
+
+    times_s: np.ndarray  # float64 [F]
+    events: tuple[Event, ...]  # those that touch any of the frames, by first_s
+    share: np.ndarray  # float64 [F, E]; 0 in black frames
+    centre: np.ndarray  # float64 [F, E] share of the picture's width
+    fixtures: Mapping[str, tuple[str, ...]]  # kind -> state in each frame; what the street lacks is absent
+    light: tuple[str, ...]
+    fault: tuple[str, ...]
+    coloured: np.ndarray  # bool [F]
+
+    @classmethod
+    def of(cls, street: Street, times_s: Sequence[float]) -> Truth:
+        """The truth about `street` sampled at `times_s`, ascending."""
+        count = len(times_s)
+        touched: dict[int, tuple[Event, list[tuple[int, float]]]] = {}
+        fault = tuple(street.fault(t_s) for t_s in times_s)
+        for frame, t_s in enumerate(times_s):
+            for event, share in street.at(t_s):
+                touched.setdefault(id(event), (event, []))[1].append((frame, 0.0 if fault[frame] == "black" else share))
+        found = sorted(touched.values(), key=lambda item: item[0].first_s)
+        shares, centres = np.zeros((count, len(found))), np.full((count, len(found)), -1.0)
+        for column, (event, shown) in enumerate(found):
+            for frame, share in shown:
+                shares[frame, column] = share
+                centres[frame, column] = event.centre(times_s[frame])
+        return cls(
+            times_s=np.asarray(times_s, dtype=np.float64),
+            events=tuple(event for event, _ in found),
+            share=shares,
+            centre=centres,
+            fixtures={item.kind: tuple(item.state(t_s) for t_s in times_s) for item in street.fixtures},
+            light=tuple(street.light(t_s) for t_s in times_s),
+            fault=fault,
+            coloured=np.asarray([street.coloured(t_s) for t_s in times_s], dtype=bool),
+        )
+
+    @cached_property
+    def begun(self) -> np.ndarray:
+        """Largest visible share of every event up to each frame, float64 [F, E]."""
+        return np.maximum.accumulate(self.share, axis=0) if len(self.events) else self.share
+
+    def frames_of(self, event: int, step: int) -> tuple[int, ...]:
+        """Frames up to `step` in which event number `event` is there."""
+        return tuple(np.flatnonzero(self.share[: step + 1, event] >= SEEN).tolist())
+
+    def thing(self, event: int, step: int) -> Thing:
+        """How event number `event` is called by one who saw frames up to `step`: in infrared without a colour."""
+        frames = list(self.frames_of(event, step)) or np.flatnonzero(self.share[: step + 1, event] > 0).tolist()
+        known = self.events[event].thing
+        return known if self.coloured[frames].any() else Thing(known.kind, "")
+
+    def unclear(self, step: int) -> list[int]:
+        """Events of which no more than a part was ever seen up to `step`: nobody can say whether they passed."""
+        best = self.begun[step]
+        return np.flatnonzero((best > SLIVER) & (best < SEEN)).tolist() if len(best) else []
+
+    def seen(self, step: int) -> list[int]:
+        """Events that were there in some frame up to `step`, by their first such frame."""
+        best = self.begun[step]
+        there = np.flatnonzero(best >= SEEN).tolist() if len(best) else []
+        return sorted(there, key=lambda event: (int(np.argmax(self.share[:, event] >= SEEN)), event))
+
+    def now(self, step: int) -> list[int] | None:
+        """Events in view at `step`, in naming order; None while one of them is only a sliver."""
+        share = self.share[step]
+        if ((share > SLIVER) & (share < SEEN)).any():
+            return None
+        there = np.flatnonzero(share >= SEEN).tolist()
+        return sorted(there, key=lambda event: rank(self.events[event].thing))
+
+    def where(self, event: int, step: int) -> str:
+        """`left`, `middle` or `right`; "" at a border."""
+        at = float(self.centre[step, event])
+        if min(abs(at - 1 / 3), abs(at - 2 / 3)) < BORDER:
+            return ""
+        return WHERES[int(at > 1 / 3) + int(at > 2 / 3)]
+
+
+def rank(thing: Thing) -> tuple[int, int]:
+    """The order in which several things are named: by kind, then by colour."""
+    colours = PAINTS[thing.kind]
+    return KINDS.index(thing.kind), colours.index(thing.colour) if thing.colour else -1
+
+
+def facts(truth: Truth) -> np.ndarray:
+    """What a probe must tell of each frame: int8 [F, len(FACTS)], 1 there, 0 not, -1 nobody can say."""
+    found = np.zeros((len(truth.times_s), len(FACTS)), dtype=np.int8)
+    for frame in range(len(found)):
+        row = found[frame]
+        if truth.fault[frame] == "black":
+            row[:] = -1
+            row[[_AT["black"], _AT["nothing"]]] = (1, 0)
+            continue
+        share = truth.share[frame]
+        there = int((share >= SEEN).sum())
+        unsure = bool(((share > SLIVER) & (share < SEEN)).any())
+        row[_AT["nothing"]] = 1 if not there and not unsure else (0 if there else -1)
+        row[_AT["two"]] = 1 if there > 1 else (-1 if unsure else 0)
+        row[_AT["night"]] = -1 if truth.light[frame] == "dusk" else int(truth.light[frame] != "day")
+        for event in sorted(np.flatnonzero(share > SLIVER).tolist(), key=lambda number: float(share[number])):
+            _mark(row, truth, event, frame, sure=bool(share[event] >= SEEN))
+        for kind, states in truth.fixtures.items():
+            row[_AT[f"{kind} {states[frame]}"]] = 1
+    return found
+
+
+def _mark(row: np.ndarray, truth: Truth, event: int, frame: int, *, sure: bool) -> None:
+    """Facts of one thing in view; of two alike the clearer one comes last and wins."""
+    thing = truth.events[event].thing
+    value = 1 if sure else -1
+    row[_AT[thing.kind]] = value
+    if thing.kind == "parcel":
+        return
+    if truth.coloured[frame]:
+        row[_AT[f"{thing.colour} {thing.kind}"]] = value
+    else:
+        row[[_AT[f"{colour} {thing.kind}"] for colour in PAINTS[thing.kind]]] = -1
+    row[_AT[f"{thing.kind} {WAYS[truth.events[event].direction > 0]}"]] = value
+    where = truth.where(event, frame)
+    if where and sure:
+        row[_AT[f"{thing.kind} {where}"]] = 1
+    else:
+        row[[_AT[f"{thing.kind} {where}"] for where in WHERES]] = -1
