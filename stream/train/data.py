@@ -18,7 +18,7 @@ from stream.positions import TABLE
 from stream.train.questions import KINDS, Question, ask
 from stream.train.rehearsal import Keeping, Rehearsal, Shape, Shelf
 from stream.train.script import Style
-from stream.train.truth import Truth, facts
+from stream.train.truth import Truth, facts, sights
 from stream.train.unroll import Detail, Script, Shelves
 from stream.train.world import Street
 
@@ -65,6 +65,7 @@ class Batch:
     images: Tensor  # uint8 [B, F, H, W, 3]
     feats: Tensor | None  # float32 [B, F, N, D] of the tower as it was when the stage began
     facts: Tensor  # int8 [B, F, facts] see `truth.FACTS`
+    sights: Tensor  # int64 [B, F] see `truth.SIGHTS`
     script: Script | None
     asked: Asked | None
 
@@ -160,8 +161,9 @@ class Clips(Dataset[Batch]):
         clips = [draw(rng, frames, recipe.styles, self.image_px) for _ in range(recipe.clips)]
         images = torch.from_numpy(np.stack([clip.images for clip in clips]))
         known = torch.from_numpy(np.stack([facts(clip.truth) for clip in clips]))
+        shown = torch.from_numpy(np.stack([sights(clip.truth) for clip in clips]))
         if recipe.questions == 0:
-            return Batch(images, None, known, None, None)
+            return Batch(images, None, known, shown, None, None)
         with torch.no_grad():
             feats = self.see(images.flatten(0, 1)).float().unflatten(0, (recipe.clips, frames))
         detail = int(rng.choice(recipe.detail))
@@ -171,7 +173,8 @@ class Clips(Dataset[Batch]):
             retain = recipe.retain[rng.integers(len(recipe.retain))]
             keep = Keeping(carriers, frames if detail == ALL_FRAMES else min(detail, frames), retain, recipe.positions)
             lives.append(self._live(clip.truth, row.mean(1), keep, rng))
-        return self._batch(images, feats, known, lives)
+        script, asked = self._tensors(lives)
+        return Batch(images, feats, known, shown, script, asked)
 
     def _live(
         self, truth: Truth, digests: Tensor, keep: Keeping, rng: np.random.Generator
@@ -208,9 +211,7 @@ class Clips(Dataset[Batch]):
                 break
         return put
 
-    def _batch(
-        self, images: Tensor, feats: Tensor, known: Tensor, lives: list[tuple[list[Shelf], list[_Put]]]
-    ) -> Batch:
+    def _tensors(self, lives: list[tuple[list[Shelf], list[_Put]]]) -> tuple[Script, Asked]:
         shape, rows, count = self.shape, len(lives), self.recipe.questions
         length = max((len(put.ids) for _, asked in lives for put in asked), default=1)
         text = torch.zeros(rows, count, length, dtype=torch.long)
@@ -248,7 +249,7 @@ class Clips(Dataset[Batch]):
             ),
             text_real=real,
         )
-        return Batch(images, feats, known, script, Asked(text, target, family, point_from, point_to))
+        return script, Asked(text, target, family, point_from, point_to)
 
     def _points(self, put: _Put) -> Tensor:
         """Where attention is taught: the token before the answer, and the time mark in it."""

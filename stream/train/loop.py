@@ -27,7 +27,7 @@ from stream.train.data import Batch, Clips, Recipe
 from stream.train.loss import Found, losses
 from stream.train.phrasings import corpus
 from stream.train.rehearsal import Shape
-from stream.train.truth import FACTS
+from stream.train.truth import FACTS, SIGHTS
 
 REPORT_EVERY = 20
 
@@ -117,7 +117,7 @@ def train(plan: Plan, out: Path, begin: Path | None = None) -> LlavaOnevision:
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     model = start(plan)
-    run = Run(plan, model, torch.nn.Linear(model.geometry.width, len(FACTS)), out)
+    run = Run(plan, model, torch.nn.Linear(model.geometry.width, len(SIGHTS) + len(FACTS)), out)
     saved: dict[str, Any] | None = None
     first = out / "state.pt" if (out / "state.pt").exists() else begin
     if first is not None:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from stream.model.llava_onevision import LlavaOnevision
 from stream.train.data import FAMILIES, IGNORE, Asked, Batch
+from stream.train.truth import SIGHTS, UNSURE
 from stream.train.unroll import Unrolled, sequence
 
 FACTS_SCALE = 10.0  # a frame has few facts among many: the mean over all of them is small
@@ -20,7 +21,7 @@ class Found:
     """Losses of a batch, and without gradient how well it did."""
 
     losses: dict[str, Tensor]  # see, answer, point
-    right: Tensor  # share of frames named without a mistake, or of whole answers that are right, teacher forced
+    right: Tensor  # share of frames whose one thing is named, or of whole answers that are right, teacher forced
     by_family: dict[str, tuple[int, int]]  # answers right, answers asked
 
 
@@ -37,14 +38,21 @@ def losses(model: LlavaOnevision, eyes: nn.Module, batch: Batch, frozen: bool = 
         right = torch.zeros(())
     else:
         feats = model.features(model.pixels(batch.images.flatten(0, 1))).unflatten(0, batch.images.shape[:2])
-        named = eyes(feats.mean(2)).float()
-        known = batch.facts >= 0
-        loss = F.binary_cross_entropy_with_logits(named, batch.facts.clamp_min(0).float(), reduction="none")
-        seen = {"see": FACTS_SCALE * (loss * known).sum() / known.sum().clamp_min(1)}
-        right = (((named > 0) == (batch.facts > 0)) | ~known).all(-1).float().mean()
+        seen, right = _sight(eyes(feats.mean(2)).float(), batch)
     if batch.asked is None:
         return Found(seen, right, {})
     return _answers(model, batch, feats, seen)
+
+
+def _sight(named: Tensor, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+    """The probe's loss: which one thing it is (where it is one), and every fact by itself."""
+    what, facts = named[..., : len(SIGHTS)], named[..., len(SIGHTS) :]
+    known = batch.facts >= 0
+    loss = F.binary_cross_entropy_with_logits(facts, batch.facts.clamp_min(0).float(), reduction="none")
+    clear = batch.sights != UNSURE
+    one = F.cross_entropy(what[clear], batch.sights[clear]) if clear.any() else what.sum() * 0.0
+    right = (what.argmax(-1) == batch.sights)[clear].float().mean()
+    return {"see": one + FACTS_SCALE * (loss * known).sum() / known.sum().clamp_min(1)}, right
 
 
 def _answers(model: LlavaOnevision, batch: Batch, feats: Tensor, seen: dict[str, Tensor]) -> Found:
@@ -53,7 +61,7 @@ def _answers(model: LlavaOnevision, batch: Batch, feats: Tensor, seen: dict[str,
     assert script is not None
     embeds = sequence(model, feats, asked.text, script.text_real)
     plan = Unrolled.of(script, model.rope, embeds, model.geometry.pointer)
-    hidden = model.run(embeds, plan)[0, -int(script.text_real.sum()) :]
+    hidden = model.run(embeds, plan)[0, embeds.shape[1] - int(script.text_real.sum()) :]
     learn = asked.target != IGNORE  # [B, Q, L]
     scores = model.net.lm_head(hidden[learn[script.text_real]]).float()
     found = {**seen, "answer": F.cross_entropy(scores, asked.target[learn])}

@@ -29,6 +29,12 @@ FACTS: tuple[str, ...] = (
     *(f"{kind} {way}" for kind in MOVERS for way in WAYS),
     *(f"{kind} {state}" for kind, states in STATES.items() for state in states),
 )
+SIGHTS: tuple[str, ...] = (  # what a frame shows when it shows one thing or none
+    "nothing",
+    *(Thing(kind, colour).name for kind in MOVERS for colour in ("", *PAINTS[kind])),
+    "a parcel",
+)
+UNSURE = -100
 _AT = {name: place for place, name in enumerate(FACTS)}
 
 
@@ -158,3 +164,17 @@ def _mark(row: np.ndarray, truth: Truth, event: int, frame: int, *, sure: bool) 
         row[_AT[f"{thing.kind} {where}"]] = 1
     else:
         row[[_AT[f"{thing.kind} {where}"] for where in WHERES]] = -1
+
+
+def sights(truth: Truth) -> np.ndarray:
+    """int64 [F]: the one thing in each frame, as a place in SIGHTS; UNSURE for several, for slivers, for a black frame."""
+    found = np.full(len(truth.times_s), UNSURE, dtype=np.int64)
+    for frame in range(len(found)):
+        here = None if truth.fault[frame] == "black" else truth.now(frame)
+        if here is None or len(here) > 1:
+            continue
+        thing = truth.events[here[0]].thing if here else None
+        if thing is not None and not truth.coloured[frame]:
+            thing = Thing(thing.kind, "")
+        found[frame] = SIGHTS.index(thing.name if thing else "nothing")
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -90,7 +91,7 @@ def test_a_mark_says_the_span_that_it_attends_to(monkeypatch: pytest.MonkeyPatch
     assert session.rows[0].spans == [Span(1002.0, 1003.0)]
     assert texts[-1] == "a red car 8 seconds ago"
     assert texts[-3] == "a red car"
-    assert all(later.startswith(earlier) for earlier, later in zip(texts, texts[1:], strict=False))
+    assert all(later.startswith(earlier) for earlier, later in pairwise(texts))
 
 
 def test_a_mark_that_nothing_follows_yet_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from stream.train.plot import plot
 from stream.train.questions import KINDS
 from stream.train.rehearsal import Shape
 from stream.train.script import Style
-from stream.train.truth import FACTS
+from stream.train.truth import FACTS, SIGHTS
 from stream.train.world import Street
 
 RECIPE = Recipe(clips=2, frames=(6,), questions=5, moments=2, carriers=(4,), detail=(0, 1), slot=40, seed=9)
@@ -159,8 +159,8 @@ def test_loss_falls_a_kill_costs_nothing_and_the_result_loads(tmp_path: Path, mo
 
 
 def small_step(model: loop.LlavaOnevision, batch: Batch) -> dict[str, float]:
-    eyes = torch.nn.Linear(model.geometry.width, len(FACTS))
-    return {key: float(value) for key, value in losses(model, eyes, batch).losses.items()}
+    eyes = torch.nn.Linear(model.geometry.width, len(SIGHTS) + len(FACTS))
+    return {key: value.item() for key, value in losses(model, eyes, batch).losses.items()}
 
 
 def test_every_loss_is_there(model: loop.LlavaOnevision) -> None:

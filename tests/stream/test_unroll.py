@@ -51,7 +51,7 @@ def unrolled(model: LlavaOnevision, frames: list[Frame], keeping: Keeping, bank:
         text_where=torch.stack([scheme.text(shelf.text, len(ids) + 2) for shelf in asked])[None],
         text_real=(torch.arange(len(ids) + 2) < len(ids)).expand(1, len(asked), -1),
     )
-    text = torch.tensor(ids + [0, 0]).expand(1, len(asked), -1)
+    text = torch.tensor([*ids, 0, 0]).expand(1, len(asked), -1)
     embeds = sequence(model, feats[None], text, script.text_real)
     plan = Unrolled.of(script, model.rope, embeds, model.geometry.pointer)
     with torch.inference_mode():

@@ -1,0 +1,271 @@
+"""Ways to remember, side by side on the same frames: every frame is seen once and absorbed by all of them in one batch.
+
+    blind     no video at all: what guessing from the question gives
+    oracle    the frames that the answer rests on, at full detail, and nothing else (the newest frame where it rests on none)
+    full      every visual token of every kept frame, and all carriers
+    window4   the last 4 kept frames at full detail and nothing else, as if the stream had begun with them
+    carriers  one carrier a frame, at most M of them, no recent detail
+    hybrid    the same carriers and the last 4 frames at full detail: the daemon's default
+    detailK   the same with the last K frames (asked for with --detail)
+
+and, with M carriers and no detail, every policy of `memory/retain` (`carriers` is `adjacent` with `extend`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
+
+import numpy as np
+import torch
+
+from daemon.core import Core
+from daemon.session import Row, Session
+from memory import retain
+from memory.bank import MemoryBank, Policy
+from memory.retain import Choice
+from memory.view import MemoryView, Moment
+from stream.encoder import Encoder, Work
+from stream.kv import Past
+from stream.model import Model
+from stream.types import Budget, Frame, Span, VisualTokens
+
+WINDOW = 4
+HYBRID = 4  # newest frames at full detail in the daemon's default
+ALONE = 400  # keys: a longer past is read in a batch of its own, where it pads nothing else
+MAX_TOKENS = 20  # of an answer; the longest right one names three things
+SEEN_ONCE = 256  # frames whose visual tokens are kept for the oracle
+
+
+class Once:
+    """A model that sees a picture once, however often it stands in a batch. All else is the model's."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._known: OrderedDict[bytes, VisualTokens] = OrderedDict()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def encode(self, images: np.ndarray) -> list[VisualTokens]:
+        """See `stream.model.Model.encode`."""
+        keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+        for key, image in zip(keys, images, strict=True):
+            if key not in self._known:
+                self._known[key] = self._model.encode(image[None])[0]
+        found = [self._known[key] for key in keys]
+        while len(self._known) > SEEN_ONCE:
+            self._known.popitem(last=False)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An answer, with the model's own marks where times stand, and the time of the first mark."""
+
+    text: str
+    span_s: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, model: Model, row: Row) -> Said:
+        """What `row` of a session has written."""
+        parts, begin = [], 0
+        for place, token in enumerate(row.ids):
+            if token in model.marks:
+                parts += [model.decode(row.ids[begin:place]), model.marks[token]]
+                begin = place + 1
+        parts.append(model.decode(row.ids[begin:]))
+        first = row.spans[0] if row.spans else None
+        return cls(" ".join(" ".join(parts).split()), (first.first_s, first.last_s) if first else None)
+
+
+@dataclass(slots=True)
+class Lane:
+    """One bank, and for every carrier the frames that something is left of in it."""
+
+    bank: MemoryBank
+    made_of: list[frozenset[int]] = field(default_factory=list)
+
+    def work(self, frame: Frame) -> Work:
+        """What absorbing `frame` takes."""
+        return Work(frame, self.bank.past(frame.wall_s), self.bank.next_positions(frame.wall_s))
+
+    def note(self, frame: int, choice: Choice | None) -> None:
+        """`frame` was added; `choice` says what left for it."""
+        self.made_of.append(frozenset((frame,)))
+        if choice is None:
+            return
+        left = self.made_of[choice.leaves]
+        if choice.into is not None and choice.how == "merge":
+            self.made_of[choice.into] |= left
+        del self.made_of[choice.leaves]
+
+    def held(self) -> frozenset[int]:
+        """Frames that its carriers still hold something of."""
+        return frozenset().union(*self.made_of)
+
+
+def policies(carriers: int) -> dict[str, Policy | dict[str, dict[str, Any]]]:
+    """Every retention policy but the default, as its configuration."""
+    found: dict[str, Any] = {}
+    for name in retain.TABLE:
+        if name == "adjacent":
+            found |= {how: {name: {"when_full": how}} for how in get_args(retain.Absorb) if how != "extend"}
+        else:
+            found[name] = {name: {}}
+    return found
+
+
+class Watch:
+    """All systems over one stream. `budget` carriers each; `details` are K of the further `detailK`."""
+
+    def __init__(self, core: Core, budget: int, frames: int, details: Sequence[int] = ()) -> None:
+        self.core, self.budget = core, budget
+        self.details = {"carriers": 0, "hybrid": HYBRID, **{f"detail{k}": k for k in details}}
+        self.frames: list[Frame] = []
+        self.lanes = {"hybrid": self._lane(budget, max(self.details.values()), {"adjacent": {}})}
+        self.lanes |= {name: self._lane(budget, 0, spec) for name, spec in policies(budget).items()}
+        need = core.policy.positions.bound(frames, MAX_TOKENS + 64)
+        if need <= core.model.geometry.max_positions:
+            self.lanes["full"] = self._lane(max(1, frames), frames, {"fifo": {}})
+        self._windows: list[Lane] = []  # the oldest is the last 4 frames; each began one frame later
+
+    def absorb(self, frame: Frame) -> None:
+        """Every system sees the next frame."""
+        self.frames.append(frame)
+        self._windows = [*self._windows, self._lane(WINDOW, WINDOW, {"fifo": {}})][-WINDOW:]
+        self._feed([(lane, frame) for lane in (*self.lanes.values(), *self._windows)])
+
+    @property
+    def names(self) -> list[str]:
+        """Systems, in the order of the table; `full` is missing where the checkpoint has too few positions."""
+        rest = [name for name in self.lanes if name not in ("hybrid", "full")]
+        full = ["full"] if "full" in self.lanes else []
+        return ["blind", "oracle", *full, "window4", *self.details, *rest]
+
+    def views(self) -> dict[str, MemoryView]:
+        """What a question asked now reads, in every system but the oracle."""
+        now_s, visual = self.frames[-1].wall_s, self.core.model.geometry.visual
+        views = {name: lane.bank.fork(now_s=now_s) for name, lane in self.lanes.items()}
+        views |= {name: newest(views["hybrid"], k, visual) for name, k in self.details.items()}
+        views["window4"] = self._windows[0].bank.fork(now_s=now_s)
+        views["blind"] = nothing(self._lane(1, 0, {"fifo": {}}).bank.fork(now_s=now_s))
+        return views
+
+    def oracle(self, evidence: Sequence[Sequence[int]]) -> list[MemoryView]:
+        """For every list of frames a memory of these alone; long lists are thinned evenly to the budget."""
+        size = self.budget
+        chosen = []
+        for frames in evidence:
+            known = list(frames) or [len(self.frames) - 1]
+            places = np.unique(np.linspace(0, len(known) - 1, min(size, len(known))).round().astype(int))
+            chosen.append([self.frames[known[place]] for place in places])
+        lanes = [self._lane(size, size, {"fifo": {}}) for _ in chosen]
+        for turn in range(max(map(len, chosen), default=0)):
+            self._feed([(lane, own[turn]) for lane, own in zip(lanes, chosen, strict=True) if turn < len(own)])
+        return [lane.bank.fork(now_s=self.frames[-1].wall_s) for lane in lanes]
+
+    def held(self) -> dict[str, frozenset[int]]:
+        """Frames that each system still has something of; not for `blind` and `oracle`."""
+        count = len(self.frames)
+        found = {name: lane.held() for name, lane in self.lanes.items()}
+        carriers = found["hybrid"]
+        found |= {name: carriers | frozenset(range(max(0, count - k), count)) for name, k in self.details.items()}
+        found["window4"] = frozenset(range(max(0, count - WINDOW), count))
+        return found
+
+    def fingerprints(self) -> dict[str, str]:
+        """A digest of everything that each bank holds: equal when and only when it is bit-equal."""
+        return {name: fingerprint(lane.bank.fork(now_s=self.frames[-1].wall_s)) for name, lane in self.lanes.items()}
+
+    def _lane(self, carriers: int, detail: int, spec: Mapping[str, Mapping[str, Any]]) -> Lane:
+        policy = replace(self.core.policy, budget=Budget(carriers, detail), retain=retain.make(spec))
+        return Lane(MemoryBank("street", self.core.model.geometry, policy))
+
+    def _feed(self, pairs: Sequence[tuple[Lane, Frame]]) -> None:
+        works = [lane.work(frame) for lane, frame in pairs]
+        for group in together([len(work.past) for work in works]):
+            made = self.core.encoder.absorb([works[place] for place in group])
+            for place, carrier in zip(group, made, strict=True):
+                lane, frame = pairs[place]
+                lane.note(frame.index, lane.bank.add(carrier))
+
+
+def once(core: Core) -> Core:
+    """The same parts, seeing every picture once."""
+    return Core(Encoder(Once(core.model), core.encoder.carrier), core.policy)
+
+
+def together(lengths: Sequence[int]) -> list[list[int]]:
+    """Which rows are run in one batch: those longer than ALONE apart from the others."""
+    short = [place for place, length in enumerate(lengths) if length <= ALONE]
+    long = [place for place, length in enumerate(lengths) if length > ALONE]
+    return [group for group in (short, long) if group]
+
+
+def newest(view: MemoryView, frames: int, visual: int) -> MemoryView:
+    """`view` with the full detail of its newest `frames` frames only."""
+    first = max(view.count, len(view.past) - frames * visual)
+    kept = torch.cat((torch.arange(view.count), torch.arange(first, len(view.past))))
+    past = view.past
+    place = kept.to(past.keys.device)
+    part = Past(past.keys[:, :, place], past.values[:, :, place], past.positions[kept.to(past.positions.device)])
+    return replace(view, past=part, source=view.source[kept])
+
+
+def nothing(view: MemoryView) -> MemoryView:
+    """An empty `view` that a session takes: it wants a moment that it can name."""
+    return replace(view, moments=(Moment(0, Span(0.0, 0.0), b""),))
+
+
+def fingerprint(view: MemoryView) -> str:
+    """A digest of all bits of a view."""
+    digest = hashlib.blake2b(repr([(moment.frame, moment.span) for moment in view.moments]).encode(), digest_size=16)
+    for tensor in (view.past.keys, view.past.values, view.past.positions):
+        digest.update(tensor.float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class Talk:
+    """One question put to several views at once, decoded token by token. `names` and `views` in the same order."""
+
+    def __init__(self, core: Core, text: str, views: Mapping[str, MemoryView], max_tokens: int = MAX_TOKENS) -> None:
+        self.core = core
+        names, shown = list(views), list(views.values())
+        ids = core.model.question_ids(text)
+        self._parts: list[tuple[list[str], Session]] = []
+        for group in together([len(view.past) for view in shown]):
+            rows = [shown[place] for place in group]
+            session = Session(core.model, core.policy.positions, rows, ids, max_tokens)
+            self._parts.append(([names[place] for place in group], session))
+
+    @property
+    def done(self) -> bool:
+        """Whether every row has ended."""
+        return all(session.done for _, session in self._parts)
+
+    def step(self) -> None:
+        """One token more, where there is more to say."""
+        for _, session in self._parts:
+            if not session.done:
+                session.step()
+
+    def said(self) -> dict[str, Said]:
+        """What each has answered."""
+        return {name: answer for name, answer in self._said()}
+
+    def _said(self) -> Iterator[tuple[str, Said]]:
+        for names, session in self._parts:
+            for name, row in zip(names, session.rows, strict=True):
+                yield name, Said.of(self.core.model, row)
+
+
+def answer(core: Core, text: str, views: Mapping[str, MemoryView], max_tokens: int = MAX_TOKENS) -> dict[str, Said]:
+    """The answers to one question, by system."""
+    talk = Talk(core, text, views, max_tokens)
+    while not talk.done:
+        talk.step()
+    return talk.said()
