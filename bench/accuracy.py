@@ -1,15 +1,16 @@
-"""How well is a street remembered? Fresh rendered streams through the real bank, asked at random moments.
+"""Watchbench: how well is a street remembered? Fresh streets through the real gate and banks, asked on their way.
 
-Systems, side by side on the same streams and questions:
+    python bench/accuracy.py [--checkpoint tiny|DIR] [--quick] [--plot curve.svg] [--out FILE]
 
-    blind     no video at all: what guessing from the question gives
-    window4   the last 4 frames at full detail and nothing else: the baseline that beats most published memories
-    uniform   half the bank, thinned evenly over time
-    carriers  one carrier a frame, no recent detail
-    hybrid    carriers and the last 4 frames at full detail: the daemon's default
-    full      every visual token of every frame (the shipped model was trained to read at most 4 frames so)
+Columns are families of questions: now; needle, order, before or after, count, how long, when and how things stood then,
+all about the past; the state of one thing asked again and again; absence, things never shown; distractors, whose wrong
+answers were right at another time; faults, a black picture; adversarial, streams made to fool an eviction; standing
+questions and interference (`probes.py`). Rows are systems at the same number of carriers (`systems.py`). Below them the
+same by age of the evidence, by family while the evidence is still held, and by family where it is older than 30 s.
+Streams are described in `streams.py`, what the daemon says of a broken camera in `outages.py`.
 
-Prints a table, then one JSON line: {"n", "systems": {name: {kind: accuracy, "all": ..}}, ...}.
+The last line is JSON: {"bench", "n", "systems": {name: {family: accuracy, "all", "age_5s" .. "age_1h", "held_FAMILY",
+"old_FAMILY", "standing", "interference"}}, "absence_false_positive", "seen_not_seen", "phrasing_consistency", ..}.
 """
 
 from __future__ import annotations
@@ -17,177 +18,272 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import outages
 import torch
+from probes import Extent, Findings, Record, Rig, Vigil, play
+from streams import AGES, BACKWARD, FAMILIES, FULL, QUICK, Balance, Plan, Stream, draw, questions
+from systems import once
 from tqdm import tqdm
 from where import commit, date, machine
 
-from daemon.session import Session
-from memory import recall, retain
-from memory.bank import MemoryBank, Policy
-from memory.view import MemoryView, Moment
-from stream import carrier
-from stream.encoder import Encoder, Work
-from stream.model import Model
-from stream.model.loading import open_model
-from stream.positions import TABLE
-from stream.train.data import sample_times
-from stream.train.questions import PHRASINGS, Clip, Question, ask
-from stream.train.world import Street
-from stream.types import Budget, Frame, Span
+from daemon import logs
+from daemon.core import build
+from daemon.settings import parse
+from stream.errors import LongwatchError
 
-KINDS = tuple(PHRASINGS)
-MAX_TOKENS = 16
-SEED = 1_000_000  # far from every training seed
+OLD_S = 30.0
+EXTENTS = {
+    False: Extent(FULL, standing={"busy": 10, "minutes": 3}, interference=6, phrasings=2),
+    True: Extent(QUICK, standing={"busy": 2}, interference=1, phrasings=1),
+}
+SHORT = {"before_after": "bef/aft", "distractor": "distract", "adversarial": "advers", "interference": "interf"}
+TWO_DIGITS = 4  # digits of every share in the JSON
 
 
-@dataclass(frozen=True, slots=True)
-class System:
-    """One way to remember. `last` reads only the newest frames, into a bank of their own."""
-
-    carriers: int
-    detail: int
-    retain: str = "adjacent"
-    last: int | None = None
+# -- numbers -----------------------------------------------------------------------------------------------------------
 
 
-def systems(frames: int, bank: int) -> dict[str, System]:
-    """What is compared at `frames` a stream and `bank` carriers."""
-    return {
-        "blind": System(1, 0, last=0),
-        "window4": System(4, 4, "fifo", last=4),
-        "uniform": System(max(1, bank // 2), 0, "uniform"),
-        "carriers": System(bank, 0),
-        "hybrid": System(bank, 4),
-        "full": System(frames, frames, "fifo"),
-    }
+def mean(values: Sequence[float | bool]) -> float:
+    """Of at least one value."""
+    return round(sum(values) / len(values), TWO_DIGITS)
 
 
-def stream(seed: int, frames: int, px: int) -> tuple[list[Frame], Clip]:
-    """A fresh street as absorbed frames, and what it showed."""
-    rng = np.random.default_rng((SEED, seed))
-    times = sample_times(rng, frames)
-    street = Street(int(rng.integers(2**31, 2**32)), float(times[-1]) + 1.0, empty=float(rng.uniform(0.05, 0.9)))
-    pictures = [street.render(float(t_s), px, px) for t_s in times]
-    shown = enumerate(zip(times.tolist(), pictures, strict=True))
-    made = [Frame("street", number, 0, at_s, at_s, picture) for number, (at_s, picture) in shown]
-    return made, Clip.of(street, list(times))
-
-
-def questions(seed: int, clip: Clip, frames: int) -> list[Question]:
-    """One question of every kind, each after a random frame of the second half, where there is something to forget."""
-    rng = np.random.default_rng((SEED + 1, seed))
-    found = []
-    for kind in KINDS:
-        for _ in range(8):
-            question = ask(clip, kind, int(rng.integers(frames // 2, frames)), rng)
-            if question is not None:
-                found.append(question)
-                break
+def cells(records: Sequence[Record]) -> dict[str, list[bool]]:
+    """One system's answers, right or not, by everything that they count for."""
+    found: dict[str, list[bool]] = defaultdict(list)
+    for record in records:
+        asked = record.asked
+        found["all"].append(record.right)
+        for column in asked.columns:
+            found[column].append(record.right)
+            if not asked.age:
+                continue
+            if record.held:
+                found[f"held_{column}"].append(record.right)
+            if asked.question.age_s > OLD_S:
+                found[f"old_{column}"].append(record.right)
+        if asked.age and "adversarial" not in asked.columns:
+            found[asked.age].append(record.right)
+            if record.held:
+                found["held"].append(record.right)
     return found
 
 
-class Memory:
-    """A bank for one system over one stream."""
+def by_system(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """In the order in which systems first appear."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.system, []).append(record)
+    return found
 
-    def __init__(self, encoder: Encoder, system: System) -> None:
-        self.encoder, self.system = encoder, system
-        model = encoder.model
-        self.scheme = TABLE[model.geometry.positions](len(model.system()), model.geometry.visual)
-        self.bank = self._bank()
-        self.seen: list[Frame] = []
 
-    def absorb(self, frame: Frame) -> None:
-        """Remember one frame."""
-        self.seen.append(frame)
-        if self.system.last is None:
-            _absorb(self.encoder, self.bank, frame)
+def attention(vigil: Vigil) -> dict[str, float]:
+    """A standing question's score, and how much it bothered, an hour."""
+    hours = max(vigil.hours, 1e-9)
+    return {
+        "score": mean(vigil.scores) if vigil.scores else 0.0,
+        "n": len(vigil.scores),
+        "hours": round(vigil.hours, 2),
+        "duplicates_per_hour": round(vigil.duplicates / hours, 2),
+        "false_alarms_per_hour": round(vigil.false_alarms / hours, 2),
+    }
 
-    def view(self) -> MemoryView:
-        """What a question reads now."""
-        if self.system.last is None:
-            return self.bank.fork()
-        bank = self._bank()
-        for frame in self.seen[len(self.seen) - self.system.last :]:
-            _absorb(self.encoder, bank, frame)
-        return bank.fork()
 
-    def _bank(self) -> MemoryBank:
-        policy = Policy(
-            Budget(self.system.carriers, self.system.detail),
-            retain.make({self.system.retain: {}}),
-            recall.make({"all": {}}),
-            self.scheme,
+def honesty(records: Sequence[Record]) -> dict[str, float]:
+    """How often what was never shown is made up, and how often what was shown is denied."""
+    unseen = [not record.right for record in records if record.unseen]
+    seen = [(record.denied, record.held) for record in records if record.seen]
+    found = {"absence_false_positive": mean(unseen)} if unseen else {}
+    found |= {"seen_not_seen": mean([denied for denied, _ in seen])} if seen else {}
+    held = [denied for denied, known in seen if known]
+    return found | ({"seen_not_seen_held": mean(held)} if held else {})
+
+
+def summary(found: Findings) -> dict[str, Any]:
+    """All shares, by system and over all."""
+    systems: dict[str, dict[str, float]] = {}
+    counts: dict[str, int] = {}
+    for name, records in by_system(found.records).items():
+        own = cells(records)
+        systems[name] = {column: mean(values) for column, values in sorted(own.items())}
+        counts |= {column: max(len(values), counts.get(column, 0)) for column, values in own.items()}
+    for name, vigil in found.vigils.items():
+        if name in systems:
+            systems[name]["standing"] = attention(vigil)["score"]
+    for name, same in found.untouched.items():
+        systems[name]["interference"] = mean(same)
+    worded = [same for question in found.worded for same in question]
+    return {
+        "n": counts.get("all", 0),
+        "counts": dict(sorted(counts.items())),
+        "systems": systems,
+        **honesty([record for record in found.records if record.system == "hybrid"]),
+        "phrasing_consistency": mean(worded) if worded else None,
+        "phrasing_all_ten": mean([all(question) for question in found.worded]) if found.worded else None,
+        "standing": {name: attention(vigil) for name, vigil in found.vigils.items()},
+    }
+
+
+# -- paper -------------------------------------------------------------------------------------------------------------
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """Print all tables."""
+    asked = result["counts"]
+    wide = [column for column in (*FAMILIES, "standing", "interference") if any(column in row for row in rows(result))]
+    table(result, "accuracy in %", [*wide, "all"], {**asked, "standing": "", "interference": ""})
+    table(result, "by age of the evidence, families about the past", [name for name, _, _ in AGES] + ["held"], asked)
+    past = [
+        name for name in (*BACKWARD, "distractor", "adversarial") if any(f"held_{name}" in row for row in rows(result))
+    ]
+    table(result, "while the evidence is held", [f"held_{name}" for name in past], {})
+    table(result, f"evidence older than {OLD_S:.0f} s", [f"old_{name}" for name in past], asked)
+    vigil = result["standing"].get("hybrid")
+    if vigil:
+        print(
+            f"standing, hybrid: score {100 * vigil['score']:.1f} of {vigil['n']}, {vigil['duplicates_per_hour']:g} said"
+            f" twice and {vigil['false_alarms_per_hour']:g} false alarms an hour, in {vigil['hours']:g} h"
         )
-        return MemoryBank("street", self.encoder.model.geometry, policy)
+    for name in (
+        "absence_false_positive",
+        "seen_not_seen",
+        "seen_not_seen_held",
+        "phrasing_consistency",
+        "phrasing_all_ten",
+    ):
+        if result.get(name) is not None:
+            print(f"{name} (hybrid): {100 * result[name]:.1f} %")
+    told = ", ".join(f"{item['named']} of {item['faults']} {kind}" for kind, item in result["outages"].items())
+    print(f"camera faults named by the daemon, ends within 2 s: {told}; gaps that were none: {result['invented_gaps']}")
+    kept = ", ".join(f"{kind} {item['kept']} of {item['grabbed']}" for kind, item in result["frames"].items())
+    print(f"frames that the gate kept: {kept}")
 
 
-def _absorb(encoder: Encoder, bank: MemoryBank, frame: Frame) -> None:
-    work = Work(frame, bank.past(frame.wall_s), bank.next_positions(frame.wall_s))
-    bank.add(encoder.absorb([work])[0])
+def rows(result: Mapping[str, Any]) -> list[dict[str, float]]:
+    """The systems' shares."""
+    return list(result["systems"].values())
 
 
-def say(model: Model, memory: Memory, view: MemoryView, question: str) -> str:
-    """The answer from `view`; an empty view leaves the model the question alone."""
-    ids = model.question_ids(question)
-    if not view:
-        view = replace(view, moments=(Moment(0, Span(0.0, 0.0), b""),))  # a session wants something to name
-    session = Session(model, memory.scheme, [view], ids, MAX_TOKENS)
-    while not session.done:
-        session.step()
-    return session.text(0)
+def table(result: Mapping[str, Any], title: str, columns: Sequence[str], asked: Mapping[str, Any]) -> None:
+    """One table, in %; the first row says how many questions."""
+    heads = [SHORT.get(bare, bare) for bare in (name.removeprefix("held_").removeprefix("old_") for name in columns)]
+    widths = [max(7, len(head) + 2) for head in heads]
+    print(f"\n{title}")
+    print(f"{'':10}" + "".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))
+    if asked:
+        numbers = (asked.get(name, 0) for name in columns)
+        print(
+            f"{'questions':10}" + "".join(f"{number:>{width}}" for number, width in zip(numbers, widths, strict=True))
+        )
+    for name, shares in result["systems"].items():
+        values = (f"{100 * shares[column]:.1f}" if column in shares else "-" for column in columns)
+        print(f"{name:10}" + "".join(f"{value:>{width}}" for value, width in zip(values, widths, strict=True)))
 
 
-def play(model: Model, count: int, frames: int, bank: int) -> Iterator[tuple[str, Question, bool]]:
-    """(system, question, right) for `count` streams."""
-    encoder = Encoder(model, carrier.make({"mean": {}}))
-    for seed in tqdm(range(count), desc="streams", file=sys.stderr):
-        pictures, clip = stream(seed, frames, model.geometry.image_px)
-        asked = questions(seed, clip, frames)
-        for name, system in systems(frames, bank).items():
-            memory = Memory(encoder, system)
-            for frame in pictures:
-                memory.absorb(frame)
-                for question in asked:
-                    if question.step == frame.index:
-                        yield name, question, say(model, memory, memory.view(), question.text) == question.answer
+def plot(result: Mapping[str, Any], picture: Path) -> None:
+    """Draw the forgetting curve into `picture` (PNG or SVG by its name). Needs the extra `train` (matplotlib)."""
+    from matplotlib.figure import Figure  # imported here: nothing else needs it
+
+    ages = [name for name, _, _ in AGES]
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for name, shares in result["systems"].items():
+        known = [(place, 100 * shares[age]) for place, age in enumerate(ages) if age in shares]
+        bold = name in ("hybrid", "window4", "full", "oracle")
+        axes.plot(*zip(*known, strict=True), label=name, marker="o", linewidth=2.0 if bold else 0.8)
+    axes.set_xticks(range(len(ages)), [age.removeprefix("age_") for age in ages])
+    axes.set(
+        xlabel="age of the evidence",
+        ylabel="right, %",
+        ylim=(0, 100),
+        title=f"{result['model']}, {result['bank']} carriers",
+    )
+    axes.legend(fontsize=8, ncols=2)
+    figure.savefig(picture)
 
 
-def main() -> None:
+# -- all of it ---------------------------------------------------------------------------------------------------------
+
+
+def scaled(extent: Extent, streams: int | None) -> Extent:
+    """`extent` with `streams` streams in all; at least one of each kind."""
+    if streams is None:
+        return extent
+    share = streams / sum(plan.streams for plan in extent.plans)
+    return replace(
+        extent, plans=tuple(replace(plan, streams=max(1, round(plan.streams * share))) for plan in extent.plans)
+    )
+
+
+def work(plans: Sequence[Plan]) -> list[tuple[Plan, int]]:
+    """Every stream of every plan."""
+    return [(plan, number) for plan in plans for number in range(plan.streams)]
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Everything but the printing. Raises LongwatchError."""
+    raw = {"cameras": {"street": {"url": "file"}}, "model": {"path": args.checkpoint}}
+    core = build(parse({**raw, "memory": {"carriers": args.bank}}, "--bank"))
+    torch.set_num_threads(args.threads)
+    extent = scaled(EXTENTS[args.quick], args.streams)
+    rig = Rig(once(core), core.policy.budget.carriers, tuple(args.detail))
+    found, balance, began_s = Findings(), Balance(), time.monotonic()
+    frames: dict[str, Counter[str]] = defaultdict(Counter)
+    broken: list[Stream] = []
+    for plan, number in tqdm(work(extent.plans), desc="streams", file=sys.stderr):
+        stream = draw(plan.kind, number, core.model.geometry.image_px)
+        frames[plan.kind].update(kept=len(stream.frames), grabbed=stream.grabbed)
+        broken += [stream] if stream.street.faults else []
+        play(rig, stream, questions(stream, plan, balance), extent, found)
+    named, invented = outages.tally([stream.street for stream in broken])
+    return {
+        "bench": "accuracy",
+        **summary(found),
+        "outages": {kind: {"faults": item.faults, "named": item.named} for kind, item in named.items()},
+        "invented_gaps": invented,
+        "frames": {kind: dict(count) for kind, count in frames.items()},
+        "streams": {plan.kind: plan.streams for plan in extent.plans},
+        "bank": rig.budget,
+        "seconds": round(time.monotonic() - began_s, 1),
+        "model": core.model.geometry.name,
+        "machine": machine(),
+        "commit": commit(),
+        "date": date(),
+    }
+
+
+def main(words: Sequence[str] | None = None) -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default="tiny", help="`tiny`, a directory or a hub id")
-    parser.add_argument("--streams", type=int, default=400)
-    parser.add_argument("--frames", type=int, default=16, help="absorbed frames a stream")
-    parser.add_argument("--bank", type=int, default=16, help="carriers")
-    parser.add_argument("--quick", action="store_true", help="40 streams")
+    parser.add_argument("--bank", type=int, help="carriers of every system; default: the checkpoint's own, else 128")
+    parser.add_argument(
+        "--detail", type=int, nargs="*", default=[], metavar="K", help="further hybrids, K frames in full"
+    )
+    parser.add_argument("--streams", type=int, help="streams in all; default: 76, quick: 9")
+    parser.add_argument("--quick", action="store_true", help="a few streams, a minute")
+    parser.add_argument("--threads", type=int, default=1, help="of torch; small batches gain little from more")
+    parser.add_argument("--plot", type=Path, help="draw the forgetting curve here (.png, .svg)")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
-    args = parser.parse_args()
-    count = 40 if args.quick else args.streams
-    torch.set_num_threads(1)  # batches of one frame: more threads only wait for one another
-    model = open_model(args.checkpoint)
-    right: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    for name, question, ok in play(model, count, args.frames, args.bank):
-        right[name][question.kind].append(ok)
-        right[name]["all"].append(ok)
-    table = {
-        name: {kind: round(sum(found) / len(found), 4) for kind, found in sorted(kinds.items())}
-        for name, kinds in right.items()
-    }
-    columns = (*KINDS, "all")
-    print(f"{count} streams of {args.frames} frames, bank of {args.bank}, {model.geometry.name}; accuracy in %")
-    print(f"{'':10}" + "".join(f"{kind:>8}" for kind in columns))
-    for name, kinds in table.items():
-        print(f"{name:10}" + "".join(f"{100 * kinds.get(kind, float('nan')):8.1f}" for kind in columns))
-    asked = len(right["carriers"]["all"])
-    place = {"model": model.geometry.name, "machine": machine(), "commit": commit(), "date": date()}
-    drawn = {"streams": count, "frames": args.frames, "bank": args.bank}
-    result = {"bench": "accuracy", "n": asked, **drawn, "systems": table, **place}
+    args = parser.parse_args(words)
+    control = logs.setup("error")
+    try:
+        result = run(args)
+    except LongwatchError as error:
+        sys.exit(f"accuracy: {error}")
+    finally:
+        control.close()
+    print(f"{result['n']} questions, {result['model']}, {result['bank']} carriers, {result['seconds']:.0f} s")
+    show(result)
+    if args.plot:
+        plot(result, args.plot)
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result))

@@ -2,7 +2,7 @@
 
     busy         40 to 90 s, much going on
     minutes      4 to 12 minutes, something every half minute
-    hour         65 minutes, a dozen happenings and long still stretches
+    hour         65 minutes on a steady camera, a dozen happenings and long still stretches
     adversarial  what makes a memory throw away the wrong thing: two things in turn for minutes, a noisy and shaking
                  camera, ten still minutes with one blip, the same bus every twenty seconds
     faults       the camera goes black, freezes, or sends nothing
@@ -12,6 +12,7 @@ Frames come once a second and pass the daemon's own gate. Seeds lie far from eve
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -39,7 +40,7 @@ AGES: tuple[tuple[str, float, float], ...] = (  # name, from, to; seconds since 
     ("age_1h", 1800.0, float("inf")),
 )
 REASKED = ("now_gate", "now_light", "now_sign", "now_what")  # the same words again and again along a stream
-AGELESS = 3  # questions without an age come this often for one of each age
+AGELESS = 6  # questions without an age come this often for one of each age
 TRIES = 3  # drafts of every kind at every moment, to choose among
 
 
@@ -54,18 +55,18 @@ class Plan:
 
 
 FULL = (
-    Plan("busy", 60, 3, 9),
-    Plan("minutes", 20, 5, 10),
-    Plan("hour", 4, 8, 14),
-    Plan("adversarial", 16, 3, 7),
-    Plan("faults", 16, 4, 5),
+    Plan("busy", 40, 3, 9),
+    Plan("minutes", 10, 5, 11),
+    Plan("hour", 4, 8, 13),
+    Plan("adversarial", 10, 4, 7),
+    Plan("faults", 12, 4, 5),
 )
 QUICK = (
-    Plan("busy", 8, 2, 7),
-    Plan("minutes", 2, 3, 8),
-    Plan("hour", 1, 4, 10),
-    Plan("adversarial", 4, 2, 4),
-    Plan("faults", 4, 2, 4),
+    Plan("busy", 3, 2, 10),
+    Plan("minutes", 1, 3, 8),
+    Plan("hour", 1, 4, 8),
+    Plan("adversarial", 2, 2, 5),
+    Plan("faults", 2, 2, 4),
 )
 
 
@@ -133,11 +134,14 @@ def _minutes(seed: int, rng: np.random.Generator) -> Street:
 
 
 def _hour(seed: int, rng: np.random.Generator) -> Street:
-    return Street(seed, HOUR_S, Style(pause_s=float(rng.uniform(250.0, 400.0)), burst=0.02))
+    return Street(seed, HOUR_S, Style(pause_s=float(rng.uniform(250.0, 400.0)), burst=0.02, weather=False))
 
 
 def _faults(seed: int, rng: np.random.Generator) -> Street:
-    return Street(seed, float(rng.uniform(60.0, 180.0)), Style(pause_s=4.0, faults=True))
+    seconds = float(rng.uniform(60.0, 180.0))
+    return _first(
+        seed, lambda other: Street(other, seconds, Style(pause_s=4.0, faults=True)), lambda it: bool(it.faults)
+    )
 
 
 def _adversarial(seed: int, rng: np.random.Generator) -> Street:
@@ -173,11 +177,15 @@ def _blip(seed: int, rng: np.random.Generator) -> Street:
 def _unsteady(seed: int, rng: np.random.Generator) -> Street:
     """A noisy camera on a shaking pole."""
     seconds = float(rng.uniform(60.0, 150.0))
-    for other in range(seed, seed + 2000):
-        street = Street(other, seconds, Style(pause_s=12.0))
-        if street.scene.noise > 2.5 and street.scene.shake > 0:
-            return street
-    raise ValueError(f"no noisy and shaking street among 2000 from seed {seed}")
+    style = Style(pause_s=12.0)
+    return _first(
+        seed, lambda other: Street(other, seconds, style), lambda it: it.scene.noise > 2.5 and it.scene.shake > 0
+    )
+
+
+def _first(seed: int, make: Callable[[int], Street], fits: Callable[[Street], bool]) -> Street:
+    """The first that fits, from `seed` on."""
+    return next(street for street in map(make, itertools.count(seed)) if fits(street))
 
 
 def _walkers(seed: int, count: int) -> list[Event]:

@@ -1,7 +1,7 @@
 """Ways to remember, side by side on the same frames: every frame is seen once and absorbed by all of them in one batch.
 
     blind     no video at all: what guessing from the question gives
-    oracle    the frames that the answer rests on, at full detail, and nothing else (the newest frame where it rests on none)
+    oracle    the frames that the answer rests on at full detail, and nothing else; the newest where it rests on none
     full      every visual token of every kept frame, and all carriers
     window4   the last 4 kept frames at full detail and nothing else, as if the stream had begun with them
     carriers  one carrier a frame, at most M of them, no recent detail
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
@@ -25,7 +25,7 @@ import torch
 from daemon.core import Core
 from daemon.session import Row, Session
 from memory import retain
-from memory.bank import MemoryBank, Policy
+from memory.bank import MemoryBank
 from memory.retain import Choice
 from memory.view import MemoryView, Moment
 from stream.encoder import Encoder, Work
@@ -35,7 +35,7 @@ from stream.types import Budget, Frame, Span, VisualTokens
 
 WINDOW = 4
 HYBRID = 4  # newest frames at full detail in the daemon's default
-ALONE = 400  # keys: a longer past is read in a batch of its own, where it pads nothing else
+ALONE = 600  # keys: a longer past is read in a batch of its own, where it pads nothing else
 MAX_TOKENS = 20  # of an answer; the longest right one names three things
 SEEN_ONCE = 256  # frames whose visual tokens are kept for the oracle
 
@@ -108,9 +108,9 @@ class Lane:
         return frozenset().union(*self.made_of)
 
 
-def policies(carriers: int) -> dict[str, Policy | dict[str, dict[str, Any]]]:
+def policies() -> dict[str, dict[str, dict[str, Any]]]:
     """Every retention policy but the default, as its configuration."""
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
     for name in retain.TABLE:
         if name == "adjacent":
             found |= {how: {name: {"when_full": how}} for how in get_args(retain.Absorb) if how != "extend"}
@@ -127,17 +127,15 @@ class Watch:
         self.details = {"carriers": 0, "hybrid": HYBRID, **{f"detail{k}": k for k in details}}
         self.frames: list[Frame] = []
         self.lanes = {"hybrid": self._lane(budget, max(self.details.values()), {"adjacent": {}})}
-        self.lanes |= {name: self._lane(budget, 0, spec) for name, spec in policies(budget).items()}
+        self.lanes |= {name: self._lane(budget, 0, spec) for name, spec in policies().items()}
         need = core.policy.positions.bound(frames, MAX_TOKENS + 64)
         if need <= core.model.geometry.max_positions:
             self.lanes["full"] = self._lane(max(1, frames), frames, {"fifo": {}})
-        self._windows: list[Lane] = []  # the oldest is the last 4 frames; each began one frame later
 
     def absorb(self, frame: Frame) -> None:
         """Every system sees the next frame."""
         self.frames.append(frame)
-        self._windows = [*self._windows, self._lane(WINDOW, WINDOW, {"fifo": {}})][-WINDOW:]
-        self._feed([(lane, frame) for lane in (*self.lanes.values(), *self._windows)])
+        self._feed([(lane, frame) for lane in self.lanes.values()])
 
     @property
     def names(self) -> list[str]:
@@ -146,25 +144,31 @@ class Watch:
         full = ["full"] if "full" in self.lanes else []
         return ["blind", "oracle", *full, "window4", *self.details, *rest]
 
-    def views(self) -> dict[str, MemoryView]:
-        """What a question asked now reads, in every system but the oracle."""
+    def banks(self) -> dict[str, MemoryView]:
+        """What a question asked now reads in the systems that have a bank."""
         now_s, visual = self.frames[-1].wall_s, self.core.model.geometry.visual
         views = {name: lane.bank.fork(now_s=now_s) for name, lane in self.lanes.items()}
-        views |= {name: newest(views["hybrid"], k, visual) for name, k in self.details.items()}
-        views["window4"] = self._windows[0].bank.fork(now_s=now_s)
-        views["blind"] = nothing(self._lane(1, 0, {"fifo": {}}).bank.fork(now_s=now_s))
-        return views
+        return views | {name: newest(views["hybrid"], k, visual) for name, k in self.details.items()}
 
-    def oracle(self, evidence: Sequence[Sequence[int]]) -> list[MemoryView]:
-        """For every list of frames a memory of these alone; long lists are thinned evenly to the budget."""
-        size = self.budget
+    def views(self, evidence: Sequence[Sequence[int]]) -> list[dict[str, MemoryView]]:
+        """What each of several questions asked now reads in every system; `evidence` are the frames they rest on."""
+        last = len(self.frames) - 1
+        window, *oracles = self._afresh(
+            [range(max(0, last + 1 - WINDOW), last + 1), *(own or [last] for own in evidence)]
+        )
+        empty = nothing(self._lane(1, 0, {"fifo": {}}).bank.fork(now_s=self.frames[-1].wall_s))
+        shared = {"blind": empty, "window4": window, **self.banks()}
+        return [{**shared, "oracle": own} for own in oracles]
+
+    def _afresh(self, wanted: Sequence[Sequence[int]]) -> list[MemoryView]:
+        """For every list of frames a memory of these alone, in full; long lists are thinned evenly to the budget."""
         chosen = []
-        for frames in evidence:
-            known = list(frames) or [len(self.frames) - 1]
-            places = np.unique(np.linspace(0, len(known) - 1, min(size, len(known))).round().astype(int))
-            chosen.append([self.frames[known[place]] for place in places])
-        lanes = [self._lane(size, size, {"fifo": {}}) for _ in chosen]
-        for turn in range(max(map(len, chosen), default=0)):
+        for frames in wanted:
+            size = max(WINDOW, self.budget)
+            places = np.unique(np.linspace(0, len(frames) - 1, min(size, len(frames))).round().astype(int))
+            chosen.append([self.frames[frames[place]] for place in places])
+        lanes = [self._lane(len(own), len(own), {"fifo": {}}) for own in chosen]
+        for turn in range(max(map(len, chosen))):
             self._feed([(lane, own[turn]) for lane, own in zip(lanes, chosen, strict=True) if turn < len(own)])
         return [lane.bank.fork(now_s=self.frames[-1].wall_s) for lane in lanes]
 
@@ -255,12 +259,11 @@ class Talk:
 
     def said(self) -> dict[str, Said]:
         """What each has answered."""
-        return {name: answer for name, answer in self._said()}
-
-    def _said(self) -> Iterator[tuple[str, Said]]:
-        for names, session in self._parts:
-            for name, row in zip(names, session.rows, strict=True):
-                yield name, Said.of(self.core.model, row)
+        return {
+            name: Said.of(self.core.model, row)
+            for names, session in self._parts
+            for name, row in zip(names, session.rows, strict=True)
+        }
 
 
 def answer(core: Core, text: str, views: Mapping[str, MemoryView], max_tokens: int = MAX_TOKENS) -> dict[str, Said]:

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
 
@@ -113,6 +114,7 @@ class Show:
     def _draw(self, folder: Path) -> Any:
         """The film and its empty beginning; the truth about it. A process of its own: training code stays out."""
         draw = [sys.executable, "-m", "stream.train.film", "--seed", str(self.seed), "--lead", str(LEAD_S)]
+        draw += ["--plain", "--light", "day"]  # so that every question has one answer, colours included
         for name, seconds in (("empty", 0.0), ("street", FILM_S)):
             done = subprocess.run([*draw, "--seconds", str(seconds), str(folder / f"{name}.mp4")], check=False)
             if done.returncode:
@@ -176,15 +178,20 @@ class Show:
 
 
 def prompts(truth: Any) -> list[Prompt]:
-    """Five questions for a film, with what it shows: one while something passes, four about the past."""
-    events = truth["events"]
+    """Five questions for a film, with what it shows: one while something passes, four about the past.
+
+    Parcels do not pass: they are neither first nor last, and are not counted.
+    """
+    events = [event for event in truth["events"] if event.get("passes", True)]
     starts = [event["t_start"] for event in events[1:]] + [truth["seconds"]]
+    ends = list(accumulate((event["t_end"] for event in events), max))
     # the past is asked about when the street is empty, else the answer would hang on a wheel in the picture
-    clear = [number for number, event in enumerate(events) if event["t_end"] + SETTLE_S < starts[number]]
+    clear = [number for number, end_s in enumerate(ends) if end_s + SETTLE_S < starts[number]]
     whole = events[: clear[-1] + 1] if clear else events[:1]
-    shown = whole[min(2, len(whole) - 1)]
+    alone = [event for event in whole if sum(_overlap(event, other) for other in truth["events"]) == 1]
+    shown = next((event for event in alone if event in whole[2:]), (alone or whole)[-1])
     now_s = 0.55 * shown["t_start"] + 0.45 * shown["t_end"] + SETTLE_S / 2
-    later_s = whole[-1]["t_end"] + SETTLE_S
+    later_s = max(event["t_end"] for event in whole) + SETTLE_S
     first, last = whole[0]["what"], whole[-1]["what"]
     return [
         Prompt(now_s, "what is visible now?", shown["what"]),
@@ -193,6 +200,11 @@ def prompts(truth: Any) -> list[Prompt]:
         Prompt(later_s, "how many things passed?", str(len(whole))),
         Prompt(later_s, f"did you see {shown['what']}?", "yes"),
     ]
+
+
+def _overlap(one: Any, other: Any) -> bool:
+    """Whether two events of a film are in view together; each overlaps itself."""
+    return bool(one["t_start"] <= other["t_end"] and other["t_start"] <= one["t_end"])
 
 
 async def _until(client: aiomqtt.Client, payload: bytes) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
 from stream.train.script import Event
 from stream.train.things import PAINTS, Thing
-from stream.train.truth import MOVERS, Truth
+from stream.train.truth import MOVERS, SLIVER, Truth
 
 NOT_SEEN, NOTHING, YES, NO, BLACK = "I have not seen that", "nothing", "yes", "no", "the picture is black"
 
@@ -60,7 +61,12 @@ class Moment:
     def muddled(self) -> bool:
         """Whether it is unclear what passed, or in which order."""
         firsts = [self.frames(event)[0] for event in self.movers]
-        return any(self.event(event).direction for event in self.unclear) or len(set(firsts)) < len(firsts)
+        if any(self.event(event).direction for event in self.unclear) or len(set(firsts)) < len(firsts):
+            return True
+        parts = [int((self.truth.share[: self.step + 1, event] > SLIVER).argmax()) for event in self.movers]
+        return any(
+            later <= before for before, later in pairwise(parts)
+        )  # one came into view first, the other was clear first
 
     def event(self, number: int) -> Event:
         """Event number `number`."""

@@ -39,7 +39,9 @@ def _is(moment: Moment) -> Draft | None:
     here = _here(moment)
     if here is None:
         return None
-    if here and moment.rng.random() < 0.5:
+    if not here and moment.rng.random() < 0.5:
+        return None  # an empty street knows only one answer
+    if here and moment.rng.random() < 0.6:
         event = moment.pick(here)
         thing = moment.event(event).thing
         if not moment.truth.coloured[moment.step] or moment.rng.random() < 0.3:

@@ -59,18 +59,25 @@ def _direction(moment: Moment) -> Draft | None:
     return _about(moment, found[0], "direction", WAYS[moment.event(found[0]).direction], found[1])
 
 
+def _stood(moment: Moment, number: int) -> int:
+    """In how many frames event `number` was seen standing."""
+    first_s, last_s = moment.event(number).halt
+    return sum(first_s <= moment.truth.times_s[frame] < last_s for frame in moment.frames(number))
+
+
 def _stopped(moment: Moment) -> Draft | None:
-    found = moment.named(moment.movers)
+    halts = {number: moment.event(number).halt for number in moment.movers}
+    stopped = [number for number, (first_s, last_s) in halts.items() if first_s < last_s and _stood(moment, number) > 1]
+    went_on = [
+        number for number, (first_s, last_s) in halts.items() if first_s == last_s and len(moment.frames(number)) > 1
+    ]
+    if not stopped and moment.rng.random() < 0.8:
+        return None  # few things stop: without this the answer would nearly always be no
+    asked = stopped if moment.rng.random() < 0.6 else went_on
+    found = moment.named(asked)
     if found is None:
         return None
-    event = moment.event(found[0])
-    frames = moment.frames(found[0])
-    stood = [frame for frame in frames if event.halt[0] <= moment.truth.times_s[frame] < event.halt[1]]
-    if event.halt[0] == event.halt[1]:
-        answer = NO if len(frames) >= 2 else ""
-    else:
-        answer = YES if len(stood) >= 2 else ""
-    return _about(moment, found[0], "stopped", answer, found[1]) if answer else None
+    return _about(moment, found[0], "stopped", YES if asked is stopped else NO, found[1])
 
 
 def _first(moment: Moment) -> Draft | None:
@@ -202,11 +209,10 @@ def _last_seen(moment: Moment) -> Draft | None:
         return None
     kind = moment.event(moment.pick(moment.movers)).thing.kind
     alike = [event for event in moment.movers if moment.event(event).thing.kind == kind]
-    event, thing = alike[-1], Thing(kind, "")
-    frames = moment.frames(event)
+    frames = max((moment.frames(event) for event in alike), key=lambda own: own[-1])
     if frames[-1] >= moment.step or any(moment.event(other).thing.kind == kind for other in moment.unclear):
         return None
-    return Draft("last_seen", AGO, (("a", thing.name),), frames, (frames,), moment.span_s(frames))
+    return Draft("last_seen", AGO, (("a", Thing(kind, "").name),), frames, (frames,), moment.span_s(frames))
 
 
 def _how_long_view(moment: Moment) -> Draft | None:

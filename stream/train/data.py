@@ -120,7 +120,7 @@ class Clip:
 
 def draw(rng: np.random.Generator, frames: int, styles: Sequence[dict[str, Any]], image_px: int) -> Clip:
     """A stretch of a fresh street, as `frames` pictures."""
-    style = Style(**styles[rng.integers(len(styles))])
+    style = Style(**styles[int(rng.integers(len(styles)))])
     seconds, times = frames * float(rng.uniform(1.6, 4.0)) + 6.0, list[float]()
     while len(times) < frames:  # a camera that fails for long may leave too few
         street = Street(int(rng.integers(2**31)), seconds, style)
@@ -165,7 +165,8 @@ class Clips(Dataset[Batch]):
         if recipe.questions == 0:
             return Batch(images, None, known, shown, None, None)
         with torch.no_grad():
-            feats = self.see(images.flatten(0, 1)).float().unflatten(0, (recipe.clips, frames))
+            feats = self.see(images.flatten(0, 1)).float()
+        feats = feats.view(recipe.clips, frames, *feats.shape[1:])
         detail = int(rng.choice(recipe.detail))
         carriers = min(int(rng.choice(recipe.carriers)), frames)
         lives = []

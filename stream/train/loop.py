@@ -1,4 +1,4 @@
-"""The training loop: stages of a recipe file, resumable at every checkpoint with the same result, metrics as JSON lines."""
+"""The training loop: stages of a recipe file, resumable with the same result, metrics as JSON lines."""
 
 from __future__ import annotations
 

@@ -37,7 +37,8 @@ def losses(model: LlavaOnevision, eyes: nn.Module, batch: Batch, frozen: bool = 
         seen: dict[str, Tensor] = {}
         right = torch.zeros(())
     else:
-        feats = model.features(model.pixels(batch.images.flatten(0, 1))).unflatten(0, batch.images.shape[:2])
+        found = model.features(model.pixels(batch.images.flatten(0, 1)))
+        feats = found.view(*batch.images.shape[:2], *found.shape[1:])
         seen, right = _sight(eyes(feats.mean(2)).float(), batch)
     if batch.asked is None:
         return Found(seen, right, {})

@@ -198,7 +198,14 @@ class Mixture:
             text_where=_each(scheme.text(end.text, length), count),
             text_real=real,
         )
-        return Batch(images[None], feats[None], torch.zeros(1, frames, 0, dtype=torch.int8), torch.zeros(1, frames, dtype=torch.long), script, asked)
+        return Batch(
+            images[None],
+            feats[None],
+            torch.zeros(1, frames, 0, dtype=torch.int8),
+            torch.zeros(1, frames, dtype=torch.long),
+            script,
+            asked,
+        )
 
 
 def _asked(film: Film, slots: int) -> tuple[Asked, Tensor]:

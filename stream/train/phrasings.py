@@ -58,10 +58,12 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         "gate {state}?",
     ),
     "now_light": (
-        "what (colour is|does|colour does) the traffic light( show|)( now|)?",
+        "what colour is the traffic light( right now| now|)?",
+        "what does the traffic light show( now|)?",
         "(which colour has|how is) the traffic light( now|)?",
         "is the traffic light red or green( now|)?",
-        "(tell me the |)traffic light( now|)?",
+        "(tell me what the traffic light shows|traffic light?)",
+        "the traffic light now?",
     ),
     "now_sign": (
         "what does the sign say( now| right now|)?",
@@ -171,7 +173,7 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         "when did {the} (pass|come by|come|appear)?",
         "how long ago (did {the} pass|was {the} there)?",
         "how long ago did you see {the}?",
-        "(tell me |)when {the} passed",
+        "tell me when {the} (passed|came)",
         "when was {the} (here|there)?",
     ),
     "when_clock": (
@@ -185,31 +187,32 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         "when did you last see {a}?",
         "when was the last time {a} (passed|came by)?",
         "how long since {a} passed?",
-        "last {a}: when?",
+        "when was {a} last (seen|here)?",
+        "the last time you saw {a}?",
     ),
     "how_long_view": (
         "how long was {the} (in view|visible|there|in the picture)?",
         "for how long (did you see|was there) {the}?",
         "how long did {the} (stay|take)?",
-        "(tell me |)how long {the} was there",
+        "tell me how long {the} was (there|in view)",
     ),
     "how_long_parcel": (
         "how long (has the parcel been there|did the parcel lie there|was the parcel there)?",
         "for how long (was the parcel|has the parcel been) there?",
-        "(tell me |)how long the parcel lay there",
+        "tell me how long the parcel (lay|was) there",
         "parcel: how long?",
     ),
     "how_long_gate": (
         "how long (was the gate|has the gate been) open( last time|)?",
         "for how long (was the gate|did the gate stay) open?",
-        "(tell me |)how long the gate was open",
+        "tell me how long the gate was open",
         "gate open: how long?",
     ),
     "then_gate": (
         "was the gate {state} when {the} (passed|came|was there)?",
         "when {the} passed, was the gate {state}?",
         "(tell me if|say whether) the gate was {state} when {the} passed",
-        "gate {state} when {the} passed?",
+        "gate {state} when {the} (passed|came)?",
     ),
     "then_light": (
         "what colour was the traffic light when {the} (passed|came|was there)?",
@@ -225,6 +228,7 @@ PATTERNS: dict[str, tuple[str, ...]] = {
     ),
 }
 OPENINGS = ("", "", "", "", "", "", "please: ", "hey, ", "ok, ", "so ", "quick question: ")
+LOUD = 40  # characters: what is shouted takes more tokens, and only short questions are
 _BRANCH = re.compile(r"\(([^()]*)\)")
 
 
@@ -253,7 +257,7 @@ def phrase(key: str, slots: Mapping[str, str], rng: np.random.Generator, typos: 
     luck = rng.random()
     if luck < 0.3:
         text = text[0].upper() + text[1:]
-    elif luck < 0.33:
+    elif luck < 0.34 and len(text) <= LOUD:
         text = text.upper()
     if rng.random() < 0.15:
         text = text.rstrip("?")
@@ -289,6 +293,8 @@ def corpus() -> list[str]:
             plain = re.sub(r"\{\w+\}", "", template)
             words.update(re.findall(r"[A-Za-z']+", plain))
             lines.append(plain)
+            if len(plain) <= LOUD:
+                lines.append(plain.upper())
     said = [thing.name for thing in names()] + [thing.the for thing in names()]
     said += [f"{colour} people buses {kind}s" for kind in KINDS for colour in PAINTS[kind]]
     said += [NOTHING, YES, NO, NOT_SEEN, BLACK, "to the left", "to the right", "on the left", "on the right"]

@@ -1,7 +1,7 @@
 """Questions about a stretch of street, as people put them, each with its one right answer.
 
-Nothing is asked whose answer depends on a sliver of a thing, on a name that fits two things, or on what is not remembered
-any more. Time answers are marks (`stream/marks.py`); what they stand for is in the question.
+Nothing is asked whose answer depends on a sliver of a thing, on a name that fits two things, or on what is not
+remembered any more. Time answers are marks (`stream/marks.py`); what they stand for is in the question.
 """
 
 from __future__ import annotations

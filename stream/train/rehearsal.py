@@ -1,8 +1,8 @@
 """What a real bank would remember of a clip, frame by frame: training sees the evictions and merges of the daemon.
 
-Which carriers stay depends on digests and times alone, never on keys and values. So the daemon's own bank runs here over
-one-hot vectors in the place of keys: frame f is written as e_f, a merge averages, and what stands in slot m is the mix of
-frames that the slot is made of. The network then takes the same mixes of real keys and values (`unroll.py`).
+Which carriers stay depends on digests and times alone, never on keys and values. So the daemon's own bank runs here
+over one-hot vectors in the place of keys: frame f is written as e_f, a merge averages, and what stands in slot m is the
+mix of frames that the slot is made of. The network then takes the same mixes of real keys and values (`unroll.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What does not move: backdrop, fixtures, light, weather and lens.
 
-Colours are laid on as the light leaves them: a backdrop is drawn once for each light and each state of the fixtures, and
-kept. What passes is drawn over it; noise, rain, shake and dirt come last.
+Colours are laid on as the light leaves them: a backdrop is drawn once for each light and each state of the fixtures,
+and kept. What passes is drawn over it; noise, rain, shake and dirt come last.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stream.train.things import RGB
 SIGN = (0.02, 0.04, 0.34, 0.185)  # left, top, right, bottom, shares of the picture
 LAMP = (0.565, 0.03, 0.655, 0.235)
 GATE = (0.74, 0.36, 0.985, 0.60)
-GROUND, THING = {"day": 1.0, "dusk": 0.60, "night": 0.27}, {"day": 1.0, "dusk": 0.74, "night": 0.58}
+GROUND, THING = {"day": 1.0, "dusk": 0.60, "night": 0.34}, {"day": 1.0, "dusk": 0.74, "night": 0.58}
 TINT = {"day": (1.0, 1.0, 1.0), "dusk": (1.06, 0.93, 0.86), "night": (0.90, 0.96, 1.12)}
 GLASS_LIT: RGB = (250, 215, 120)
 
@@ -179,7 +179,7 @@ def _sign(draw: ImageDraw.ImageDraw, word: str, dark: bool, size: tuple[int, int
     text = Image.new("L", (max(1, int(x1 - x0)), max(1, int(y1 - y0))), 0)
     ImageDraw.Draw(text).text((-x0, -y0), word, fill=255, font=font)
     text = text.resize((max(1, int(room)), max(1, int(0.78 * (bottom - top)))))
-    draw.bitmap((left + 1, top + 0.11 * (bottom - top)), text, fill=(15, 15, 60))
+    draw.bitmap((round(left + 1), round(top + 0.11 * (bottom - top))), text, fill=(15, 15, 60))
 
 
 class Lens:
@@ -191,8 +191,10 @@ class Lens:
         rng = np.random.default_rng((seed, width, height))
         self._grain = rng.normal(0.0, 1.0, (4, height + 32, width + 32)).astype(np.float32)
         self._veil: np.ndarray | None = None
+        y, x = np.mgrid[0:height, 0:width]
+        far = (2 * x / width - 1) ** 2 + (2 * y / height - 1) ** 2
+        self._vignette = np.repeat((1.0 - 0.28 * far).astype(np.float32)[..., None], 3, axis=2)  # of the lamp
         if scene.dirt:
-            y, x = np.mgrid[0:height, 0:width]
             veil = np.ones((height, width), np.float32)
             for at_x, at_y, radius, depth in scene.dirt:
                 far = ((x / width - at_x) ** 2 + (y / height - at_y) ** 2 * (height / width) ** 2) / radius**2
@@ -214,6 +216,8 @@ class Lens:
             padded = np.pad(picture, ((4, 4), (4, 4), (0, 0)), mode="edge")
             height, width = picture.shape[:2]
             picture = padded[4 + down : 4 + down + height, 4 + across : 4 + across + width]
+        if light == "infrared":
+            picture = picture.mean(2, keepdims=True) * self._vignette
         if self._veil is not None:
             picture = picture * self._veil
         spread = self.scene.noise * {"day": 1.0, "dusk": 1.5}.get(light, 2.0)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -157,7 +158,7 @@ def write(seed: int, seconds: float, style: Style) -> Script:
     rngs = [np.random.default_rng((seed, part)) for part in range(5)]
     return Script(
         events=_Cast(rngs[0], seconds, style).play(),
-        fixtures=_fixtures(rngs[1], seconds, style),
+        fixtures=_fixtures(seed, seconds, style),
         faults=_faults(rngs[2], seconds) if style.faults else (),
         lights=_lights(rngs[3], seconds, style.lights),
         weather=_weather(rngs[4], seconds) if style.weather else (Change(0.0, "dry"),),
@@ -335,14 +336,13 @@ def _lasting(parcel: Event, first_s: float, last_s: float) -> Event:
     return Event(parcel.thing, first_s, last_s, 0, ground=parcel.ground, halt=parcel.halt, carriers=parcel.carriers)
 
 
-def _fixtures(rng: np.random.Generator, seconds: float, style: Style) -> tuple[Fixture, ...]:
-    there = [kind for kind in STATES if rng.random() < 0.5]
-    slow = max(1.0, (seconds / LONG_S) ** 0.5)
-    return tuple(
-        Fixture(kind, _changes(rng, seconds, STATES[kind], 1.0 if kind == "light" else slow))
-        for kind in (STATES if style.fixtures is None else style.fixtures)
-        if style.fixtures is not None or kind in there
-    )
+def _fixtures(seed: int, seconds: float, style: Style) -> tuple[Fixture, ...]:
+    slow, found = max(1.0, (seconds / LONG_S) ** 0.5), []
+    for number, kind in enumerate(STATES):
+        rng = np.random.default_rng((seed, 9, number))  # its own, so that its first state does not depend on `seconds`
+        if rng.random() < 0.5 if style.fixtures is None else kind in style.fixtures:
+            found.append(Fixture(kind, _changes(rng, seconds, STATES[kind], 1.0 if kind == "light" else slow)))
+    return tuple(found)
 
 
 def _changes(rng: np.random.Generator, seconds: float, states: tuple[str, ...], slow: float) -> tuple[Change, ...]:
@@ -376,7 +376,7 @@ def _lights(rng: np.random.Generator, seconds: float, allowed: tuple[str, ...]) 
     clock_s = float(rng.uniform(0.0, DAY_S))
     course: list[Change] = []
     for day in range(int((clock_s + seconds) // DAY_S) + 1):
-        for (hour, state), (until, _) in zip(hours, hours[1:], strict=False):
+        for (hour, state), (until, _) in pairwise(hours):
             at_s, end_s = (day * 24 + hour) * 3600 - clock_s, (day * 24 + until) * 3600 - clock_s
             mode = state if state in allowed else first
             if end_s > 0 and at_s < seconds and (not course or course[-1].state != mode):

@@ -53,11 +53,17 @@ class Truth:
 
     @classmethod
     def of(cls, street: Street, times_s: Sequence[float]) -> Truth:
-        """The truth about `street` sampled at `times_s`, ascending."""
+        """The truth about `street` sampled at `times_s`, ascending; a frozen picture shows the moment it froze.
+
+        Raises ValueError for a time inside a gap.
+        """
         count = len(times_s)
         touched: dict[int, tuple[Event, list[tuple[int, float]]]] = {}
         fault = tuple(street.fault(t_s) for t_s in times_s)
-        for frame, t_s in enumerate(times_s):
+        if "gap" in fault:
+            raise ValueError(f"no picture at {times_s[fault.index('gap')]:.1f} s: nothing was absorbed in that gap")
+        shown_s = [_shown(street, t_s, kind) for t_s, kind in zip(times_s, fault, strict=True)]
+        for frame, t_s in enumerate(shown_s):
             for event, share in street.at(t_s):
                 touched.setdefault(id(event), (event, []))[1].append((frame, 0.0 if fault[frame] == "black" else share))
         found = sorted(touched.values(), key=lambda item: item[0].first_s)
@@ -65,16 +71,16 @@ class Truth:
         for column, (event, shown) in enumerate(found):
             for frame, share in shown:
                 shares[frame, column] = share
-                centres[frame, column] = event.centre(times_s[frame])
+                centres[frame, column] = event.centre(shown_s[frame])
         return cls(
             times_s=np.asarray(times_s, dtype=np.float64),
             events=tuple(event for event, _ in found),
             share=shares,
             centre=centres,
-            fixtures={item.kind: tuple(item.state(t_s) for t_s in times_s) for item in street.fixtures},
-            light=tuple(street.light(t_s) for t_s in times_s),
+            fixtures={item.kind: tuple(item.state(t_s) for t_s in shown_s) for item in street.fixtures},
+            light=tuple(street.light(t_s) for t_s in shown_s),
             fault=fault,
-            coloured=np.asarray([street.coloured(t_s) for t_s in times_s], dtype=bool),
+            coloured=np.asarray([street.coloured(t_s) for t_s in shown_s], dtype=bool),
         )
 
     @cached_property
@@ -117,6 +123,13 @@ class Truth:
         if min(abs(at - 1 / 3), abs(at - 2 / 3)) < BORDER:
             return ""
         return WHERES[int(at > 1 / 3) + int(at > 2 / 3)]
+
+
+def _shown(street: Street, t_s: float, fault: str) -> float:
+    """The moment that the picture at `t_s` shows."""
+    if fault != "frozen":
+        return t_s
+    return next(item.first_s - 1e-3 for item in street.faults if item.first_s <= t_s < item.last_s)
 
 
 def rank(thing: Thing) -> tuple[int, int]:
@@ -167,7 +180,7 @@ def _mark(row: np.ndarray, truth: Truth, event: int, frame: int, *, sure: bool) 
 
 
 def sights(truth: Truth) -> np.ndarray:
-    """int64 [F]: the one thing in each frame, as a place in SIGHTS; UNSURE for several, for slivers, for a black frame."""
+    """int64 [F]: the one thing in each frame, a place in SIGHTS; UNSURE for several, slivers, a black frame."""
     found = np.full(len(truth.times_s), UNSURE, dtype=np.int64)
     for frame in range(len(found)):
         here = None if truth.fault[frame] == "black" else truth.now(frame)

@@ -1,4 +1,4 @@
-"""The whole life of a batch of clips in one forward: every frame reads the bank as it was, every question as it is then.
+"""The whole life of a batch of clips in one forward: frames and questions read the bank as it was at their moment.
 
     sequence  [clip 0: system S, frame 0: N visual, carrier, ..., frame F-1] ... [clip B-1] [text of all questions]
     frame     reads  system | M slots of its own moment | itself, causal
@@ -130,11 +130,11 @@ class Unrolled:
         """See Reading. Queries and keys [1, heads, T, Dh] of the whole batch; gradients flow."""
         system, clips = self.script.system, len(self.script.frames_where)
         ahead = clips * (system + self._frames.moments * (self.script.visual + 1))
-        clip = [part[0, :, :ahead].unflatten(1, (clips, -1)).transpose(0, 1) for part in (query, key, value)]
+        clip = [_split(part[0, :, :ahead], 1, (clips, -1)).transpose(0, 1) for part in (query, key, value)]
         sys_q, sys_k, sys_v = (part[:, :, :system] for part in clip)  # [B, heads, S, Dh]
         sys_k = self._system(sys_k)
         sys_out = _attention(self._system(sys_q), sys_k, sys_v, self._masks[2], scale)[0]
-        frames = [part[:, :, system:].unflatten(2, (self._frames.moments, -1)) for part in clip]
+        frames = [_split(part[:, :, system:], 2, (self._frames.moments, -1)) for part in clip]
         carriers = (frames[1][:, :, :, -1], frames[2][:, :, :, -1])  # [B, Hkv, F, Dh]
         sink = (sys_k, sys_v)
         own = (_rows(frames[0]), _rows(frames[1]), _rows(frames[2]))
@@ -190,13 +190,13 @@ class Unrolled:
         """Weights [R, L, keys] -> attention to each slot [B, Q, L, M], the slot's detail included."""
         script, detail = self.script, self.script.detail
         rows, asked, slots = script.questions.where.shape
-        weights = weights.unflatten(0, (rows, asked))
+        weights = _split(weights, 0, (rows, asked))
         found = weights[..., script.system : script.system + slots]
         if self._seen is None:
             return found
         first = script.system + slots
         seen = weights[..., first : first + detail.frame.shape[2] * script.visual]
-        seen = seen.unflatten(-1, (-1, script.visual)).sum(-1)  # [B, Q, L, k]
+        seen = _split(seen, -1, (-1, script.visual)).sum(-1)  # [B, Q, L, k]
         index = detail.slot[:, :, None].expand(-1, -1, seen.shape[2], -1)
         return found.scatter_add(-1, index, seen)
 
@@ -204,12 +204,12 @@ class Unrolled:
 def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Grouped-query attention written out: on CPUs it beats the fused kernel in the backward pass."""
     groups, length = query.shape[1] // key.shape[1], query.shape[2]
-    stacked = query.unflatten(1, (-1, groups)).flatten(2, 3)  # [R, Hkv, groups * length, Dh]
+    stacked = _split(query, 1, (-1, groups)).flatten(2, 3)  # [R, Hkv, groups * length, Dh]
     scores = (stacked @ key.transpose(2, 3)) * scale
-    scores = scores.unflatten(2, (groups, length)).masked_fill(~mask[:, :, None], torch.finfo(scores.dtype).min)
+    scores = _split(scores, 2, (groups, length)).masked_fill(~mask[:, :, None], torch.finfo(scores.dtype).min)
     weights = scores.softmax(-1)
     out = weights.flatten(2, 3) @ value
-    return out.unflatten(2, (groups, length)).flatten(1, 2), weights.flatten(1, 2)
+    return _split(out, 2, (groups, length)).flatten(1, 2), weights.flatten(1, 2)
 
 
 def _rows(part: Tensor) -> Tensor:
@@ -219,4 +219,9 @@ def _rows(part: Tensor) -> Tensor:
 
 def _unrows(part: Tensor, rows: int) -> Tensor:
     """[B*X, heads, length, Dh] -> [B, heads, X*length, Dh]."""
-    return part.unflatten(0, (rows, -1)).transpose(1, 2).flatten(2, 3)
+    return _split(part, 0, (rows, -1)).transpose(1, 2).flatten(2, 3)
+
+
+def _split(part: Tensor, dim: int, sizes: tuple[int, ...]) -> Tensor:
+    """`Tensor.unflatten`, which torch leaves untyped."""
+    return part.unflatten(dim, sizes)  # type: ignore[no-any-return,no-untyped-call]

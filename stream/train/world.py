@@ -1,7 +1,7 @@
 """The street: a procedural camera with exact ground truth, from seconds to days long.
 
-A seeded script (`script.py`) says what happens, a seeded scene (`scene.py`) where. The same street renders at any size and
-time, so training draws 96 px squares and the demo writes H.264 of the same events.
+A seeded script (`script.py`) says what happens, a seeded scene (`scene.py`) where. The same street renders at any size
+and time, so training draws 96 px squares and the demo writes H.264 of the same events.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from stream.train.scene import THING, Lens, Scene, backdrop, lighting, make
-from stream.train.script import Event, Fault, Fixture, Script, Style, state_at, write
+from stream.train.script import Change, Event, Fault, Fixture, Script, Style, state_at, write
 from stream.train.things import COLOURS, RGB, Coat, Pen, Pose, paint
 
 KEPT = 24  # backdrops of one street kept at a time
@@ -48,6 +48,11 @@ class Street:
     def faults(self) -> tuple[Fault, ...]:
         """When the camera fails, by first_s."""
         return self._script.faults
+
+    @property
+    def lights(self) -> tuple[Change, ...]:
+        """When the light changes; the first at 0.0. See `light`."""
+        return self._script.lights
 
     def at(self, t_s: float) -> list[tuple[Event, float]]:
         """What is in the picture at `t_s`, with the visible share of each."""
