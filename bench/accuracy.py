@@ -194,10 +194,12 @@ def plot(result: Mapping[str, Any], picture: Path) -> None:
     ages = [name for name, _, _ in AGES]
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
+    axes.set_prop_cycle(color=[f"C{number}" for number in range(10)] + ["black", "darkblue", "darkred", "darkgreen"])
     for name, shares in result["systems"].items():
         known = [(place, 100 * shares[age]) for place, age in enumerate(ages) if age in shares]
         bold = name in ("hybrid", "window4", "full", "oracle")
-        axes.plot(*zip(*known, strict=True), label=name, marker="o", linewidth=2.0 if bold else 0.8)
+        places, values = [place for place, _ in known], [value for _, value in known]
+        axes.plot(places, values, label=name, marker="o", linewidth=2.0 if bold else 0.8)
     axes.set_xticks(range(len(ages)), [age.removeprefix("age_") for age in ages])
     axes.set(
         xlabel="age of the evidence",

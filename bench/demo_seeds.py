@@ -1,7 +1,7 @@
 """Does the demo answer right on other streets? Its five questions on many seeds, replayed without network.
 
-The film, the questions and what is right come from the demo itself (`daemon/demo/show.py`); the answers from the daemon's
-replay, which is the same gate, engine and memory. Prints every wrong answer, then one JSON line:
+The film, the questions and what is right come from the demo itself (`daemon/demo/show.py`), the answers from
+`daemon/replay.py`: the same gate, engine and memory. Prints every wrong answer, then one JSON line:
 {"bench": "demo_seeds", "n": questions, "right": share, "whole": seeds with all five right, ..}.
 """
 
@@ -90,9 +90,8 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.exit(f"demo_seeds: {error}")
     finally:
         control.close()
-    print(
-        f"{result['whole']} of {result['seeds']} seeds all right, {100 * result['right']:.0f} % of {result['n']} answers"
-    )
+    share = 100 * result["right"]
+    print(f"{result['whole']} of {result['seeds']} seeds all right, {share:.0f} % of {result['n']} answers")
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result))

@@ -22,13 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 from where import commit, date, machine
 
 from daemon.demo.broker import EmbeddedBroker
 from stream.model.loading import SHIPPED
 from stream.train.film import film
-from stream.train.questions import corpus
+from stream.train.phrasings import names, phrase
 from stream.train.world import Street
 from tests.brokers import Mosquitto
 from tests.system.client import Caller
@@ -102,7 +103,12 @@ def quantile(values: list[float], q: float) -> float:
 
 def measure(rig: Rig, seconds: float, count: int, rng: random.Random) -> list[Sample]:
     """`count` questions at random moments of `seconds`."""
-    questions = corpus()
+    things, drawn = names(), np.random.default_rng(rng.randrange(2**32))
+    questions = [
+        phrase(kind, {"the": thing.the, "a": thing.name}, drawn)
+        for kind in ("now_what", "seen", "first", "last", "count_all", "when_ago", "direction")
+        for thing in things
+    ]
     moments = sorted(rng.uniform(SETTLE_S, SETTLE_S + seconds) for _ in range(count))
     began_s, samples = time.monotonic(), []
     for number, moment_s in enumerate(tqdm(moments, desc="asking", unit="question")):

@@ -127,9 +127,9 @@ def play(rig: Rig, stream: Stream, asked: Mapping[int, Sequence[Asked]], extent:
             for name, alike in interference(rig, stream, asked[step], last).items():
                 found.untouched.setdefault(name, []).extend(alike)
     if polled is not None:
-        for name, heard in yes.items():
+        for name, all_heard in yes.items():
             vigil = found.vigils.setdefault(name, Vigil())
-            attend(vigil, [frame.wall_s for frame in stream.frames], polled.truth, heard)
+            attend(vigil, [frame.wall_s for frame in stream.frames], polled.truth, all_heard)
             vigil.hours += stream.street.seconds / 3600.0
 
 

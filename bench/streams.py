@@ -27,7 +27,7 @@ from stream.train.world import Street
 from stream.types import Frame
 
 SEED = 1_000_000
-GATE = [{"still": {}}]  # with its defaults
+GATE: list[dict[str, dict[str, float]]] = [{"still": {}}]  # with its defaults
 FPS = 1.0
 HOUR_S = 3900.0
 BACKWARD = ("needle", "order", "before_after", "count", "howlong", "when", "then")
@@ -144,11 +144,6 @@ def _faults(seed: int, rng: np.random.Generator) -> Street:
     )
 
 
-def _adversarial(seed: int, rng: np.random.Generator) -> Street:
-    makers = (_alternation, _unsteady, _blip, _traffic)
-    return makers[int(rng.integers(len(makers)))](seed, rng)
-
-
 def _alternation(seed: int, rng: np.random.Generator) -> Street:
     """Two things in turn, for minutes, and a few others among them."""
     street = Street(seed, float(rng.uniform(120.0, 240.0)), Style(pause_s=30.0))
@@ -214,19 +209,21 @@ def _insert(street: Street, events: Iterator[Event]) -> None:
     street.events = tuple(sorted((*own, *free), key=lambda event: event.first_s))
 
 
-MAKERS: dict[str, Callable[[int, np.random.Generator], Street]] = {
-    "busy": _busy,
-    "minutes": _minutes,
-    "hour": _hour,
-    "adversarial": _adversarial,
-    "faults": _faults,
+Maker = Callable[[int, np.random.Generator], Street]
+MAKERS: dict[str, tuple[Maker, ...]] = {  # streams of a kind take turns
+    "busy": (_busy,),
+    "minutes": (_minutes,),
+    "hour": (_hour,),
+    "adversarial": (_alternation, _blip, _traffic, _unsteady),
+    "faults": (_faults,),
 }
 
 
 def draw(kind: str, number: int, px: int) -> Stream:
     """Stream `number` of `kind`, as pictures of `px` x `px` that the gate keeps."""
     rng = np.random.default_rng((SEED, sorted(MAKERS).index(kind), number))
-    street = MAKERS[kind](int(rng.integers(2**31, 2**32)), rng)
+    makers = MAKERS[kind]
+    street = makers[number % len(makers)](int(rng.integers(2**31, 2**32)), rng)
     judge = gate.make(GATE).judge
     frames: list[Frame] = []
     grabbed = 0
