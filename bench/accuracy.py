@@ -44,7 +44,8 @@ EXTENTS = {
     True: Extent(QUICK, standing={"busy": 2}, interference=1, phrasings=1),
 }
 SHORT = {"before_after": "bef/aft", "distractor": "distract", "adversarial": "advers", "interference": "interf"}
-TWO_DIGITS = 4  # digits of every share in the JSON
+DIGITS = 4  # of every share in the JSON
+COLOURS = ("blue", "orange", "green", "red", "purple", "brown", "pink", "gray", "olive", "cyan")  # of the plot
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------
@@ -52,7 +53,7 @@ TWO_DIGITS = 4  # digits of every share in the JSON
 
 def mean(values: Sequence[float | bool]) -> float:
     """Of at least one value."""
-    return round(sum(values) / len(values), TWO_DIGITS)
+    return round(sum(values) / len(values), DIGITS)
 
 
 def cells(records: Sequence[Record]) -> dict[str, list[bool]]:
@@ -194,7 +195,7 @@ def plot(result: Mapping[str, Any], picture: Path) -> None:
     ages = [name for name, _, _ in AGES]
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    axes.set_prop_cycle(color=[f"C{number}" for number in range(10)] + ["black", "darkblue", "darkred", "darkgreen"])
+    axes.set_prop_cycle(color=[f"tab:{name}" for name in COLOURS] + ["black", "navy", "gold", "lime"])
     for name, shares in result["systems"].items():
         known = [(place, 100 * shares[age]) for place, age in enumerate(ages) if age in shares]
         bold = name in ("hybrid", "window4", "full", "oracle")

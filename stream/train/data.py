@@ -65,7 +65,7 @@ class Batch:
     images: Tensor  # uint8 [B, F, H, W, 3]
     feats: Tensor | None  # float32 [B, F, N, D] of the tower as it was when the stage began
     facts: Tensor  # int8 [B, F, facts] see `truth.FACTS`
-    sights: Tensor  # int64 [B, F] see `truth.SIGHTS`
+    sights: Tensor  # int64 [B, F, heads] see `truth.SIGHTS`
     script: Script | None
     asked: Asked | None
 

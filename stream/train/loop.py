@@ -24,10 +24,9 @@ from stream.errors import ConfigError
 from stream.model import card, tiny
 from stream.model.llava_onevision import LlavaOnevision
 from stream.train.data import Batch, Clips, Recipe
-from stream.train.loss import Found, losses
+from stream.train.loss import Found, losses, probe
 from stream.train.phrasings import corpus
 from stream.train.rehearsal import Shape
-from stream.train.truth import FACTS, SIGHTS
 
 REPORT_EVERY = 20
 
@@ -112,21 +111,21 @@ def start(plan: Plan) -> LlavaOnevision:
 def train(plan: Plan, out: Path, begin: Path | None = None) -> LlavaOnevision:
     """Run a recipe to its end, from `out/state.pt` where there is one; checkpoint and metrics go to `out`.
 
-    `begin`: a state.pt of another run whose weights and probe are the start (ablations share their first stages).
+    `begin`: a state.pt of another run whose weights are the start (ablations share their first stages).
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     model = start(plan)
-    run = Run(plan, model, torch.nn.Linear(model.geometry.width, len(SIGHTS) + len(FACTS)), out)
+    run = Run(plan, model, probe(model.geometry.width), out)
     saved: dict[str, Any] | None = None
     first = out / "state.pt" if (out / "state.pt").exists() else begin
     if first is not None:
         saved = torch.load(first, weights_only=True)
         run.model.net.load_state_dict(saved["net"])
-        run.eyes.load_state_dict(saved["eyes"])
         if first == begin:
             saved = None
         else:
+            run.eyes.load_state_dict(saved["eyes"])
             run.stage, run.step = saved["stage"], saved["step"]
     for number, (name, stage) in enumerate(plan.stages.items()):
         if number < run.stage:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from stream.model.llava_onevision import LlavaOnevision
 from stream.train.data import FAMILIES, IGNORE, Asked, Batch
-from stream.train.truth import SIGHTS, UNSURE
+from stream.train.truth import FACTS, SIGHTS, UNSURE
 from stream.train.unroll import Unrolled, sequence
 
 FACTS_SCALE = 10.0  # a frame has few facts among many: the mean over all of them is small
@@ -23,6 +23,11 @@ class Found:
     losses: dict[str, Tensor]  # see, answer, point
     right: Tensor  # share of frames whose one thing is named, or of whole answers that are right, teacher forced
     by_family: dict[str, tuple[int, int]]  # answers right, answers asked
+
+
+def probe(width: int) -> nn.Linear:
+    """The linear probe: mean token [D] -> scores of all of SIGHTS, then of FACTS. Training only."""
+    return nn.Linear(width, sum(len(values) for values in SIGHTS.values()) + len(FACTS))
 
 
 def losses(model: LlavaOnevision, eyes: nn.Module, batch: Batch, frozen: bool = False) -> Found:
@@ -46,14 +51,18 @@ def losses(model: LlavaOnevision, eyes: nn.Module, batch: Batch, frozen: bool = 
 
 
 def _sight(named: Tensor, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-    """The probe's loss: which one thing it is (where it is one), and every fact by itself."""
-    what, facts = named[..., : len(SIGHTS)], named[..., len(SIGHTS) :]
+    """The probe's loss: each of SIGHTS, and every one of FACTS by itself; `right` is about the one thing in view."""
+    widths = [len(values) for values in SIGHTS.values()]
+    *heads, facts = named.split([*widths, len(FACTS)], -1)
     known = batch.facts >= 0
     loss = F.binary_cross_entropy_with_logits(facts, batch.facts.clamp_min(0).float(), reduction="none")
-    clear = batch.sights != UNSURE
-    one = F.cross_entropy(what[clear], batch.sights[clear]) if clear.any() else what.sum() * 0.0
-    right = (what.argmax(-1) == batch.sights)[clear].float().mean()
-    return {"see": one + FACTS_SCALE * (loss * known).sum() / known.sum().clamp_min(1)}, right
+    total = FACTS_SCALE * (loss * known).sum() / known.sum().clamp_min(1)
+    for head, truth in zip(heads, batch.sights.unbind(-1), strict=True):
+        clear = truth != UNSURE
+        total = total + F.cross_entropy(head[clear], truth[clear]) if clear.any() else total
+    clear = batch.sights[..., 0] != UNSURE
+    right = (heads[0].argmax(-1) == batch.sights[..., 0])[clear].float().mean()
+    return {"see": total}, right
 
 
 def _answers(model: LlavaOnevision, batch: Batch, feats: Tensor, seen: dict[str, Tensor]) -> Found:

@@ -202,7 +202,7 @@ class Mixture:
             images[None],
             feats[None],
             torch.zeros(1, frames, 0, dtype=torch.int8),
-            torch.zeros(1, frames, dtype=torch.long),
+            torch.zeros(1, frames, 0, dtype=torch.long),
             script,
             asked,
         )

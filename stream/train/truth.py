@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,21 +18,21 @@ WHERES = ("left", "middle", "right")
 WAYS = ("to the left", "to the right")
 BORDER = 0.03  # around the thirds nobody can say where a thing is
 
-FACTS: tuple[str, ...] = (
-    "nothing",
-    "two",
-    "black",
-    "night",
+NONE = "none"
+SIGHTS: dict[str, tuple[str, ...]] = {  # what can be told of a frame, one of each: a probe has a head for every entry
+    "thing": (
+        "nothing",
+        *(Thing(kind, colour).name for kind in MOVERS for colour in ("", *PAINTS[kind])),
+        "a parcel",
+    ),
+    "where": WHERES,
+    "way": WAYS,
+    "hour": ("day", "night", "black"),
+    **{kind: (NONE, *states) for kind, states in STATES.items()},
+}
+FACTS: tuple[str, ...] = (  # and what may be true of several things at once
     *KINDS,
     *(f"{colour} {kind}" for kind in MOVERS for colour in PAINTS[kind]),
-    *(f"{kind} {where}" for kind in MOVERS for where in WHERES),
-    *(f"{kind} {way}" for kind in MOVERS for way in WAYS),
-    *(f"{kind} {state}" for kind, states in STATES.items() for state in states),
-)
-SIGHTS: tuple[str, ...] = (  # what a frame shows when it shows one thing or none
-    "nothing",
-    *(Thing(kind, colour).name for kind in MOVERS for colour in ("", *PAINTS[kind])),
-    "a parcel",
 )
 UNSURE = -100
 _AT = {name: place for place, name in enumerate(FACTS)}
@@ -139,55 +139,52 @@ def rank(thing: Thing) -> tuple[int, int]:
 
 
 def facts(truth: Truth) -> np.ndarray:
-    """What a probe must tell of each frame: int8 [F, len(FACTS)], 1 there, 0 not, -1 nobody can say."""
+    """Which of FACTS hold in each frame: int8 [F, len(FACTS)], 1 it does, 0 it does not, -1 nobody can say."""
     found = np.zeros((len(truth.times_s), len(FACTS)), dtype=np.int8)
-    for frame in range(len(found)):
-        row = found[frame]
-        if truth.fault[frame] == "black":
-            row[:] = -1
-            row[[_AT["black"], _AT["nothing"]]] = (1, 0)
-            continue
+    for frame, row in enumerate(found):
         share = truth.share[frame]
-        there = int((share >= SEEN).sum())
-        unsure = bool(((share > SLIVER) & (share < SEEN)).any())
-        row[_AT["nothing"]] = 1 if not there and not unsure else (0 if there else -1)
-        row[_AT["two"]] = 1 if there > 1 else (-1 if unsure else 0)
-        row[_AT["night"]] = -1 if truth.light[frame] == "dusk" else int(truth.light[frame] != "day")
         for event in sorted(np.flatnonzero(share > SLIVER).tolist(), key=lambda number: float(share[number])):
-            _mark(row, truth, event, frame, sure=bool(share[event] >= SEEN))
-        for kind, states in truth.fixtures.items():
-            row[_AT[f"{kind} {states[frame]}"]] = 1
+            thing, value = truth.events[event].thing, 1 if share[event] >= SEEN else -1  # the clearer of two alike wins
+            row[_AT[thing.kind]] = value
+            if truth.coloured[frame] and thing.kind != "parcel":
+                row[_AT[f"{thing.colour} {thing.kind}"]] = value
+            elif thing.kind != "parcel":
+                row[[_AT[f"{colour} {thing.kind}"] for colour in PAINTS[thing.kind]]] = -1
     return found
-
-
-def _mark(row: np.ndarray, truth: Truth, event: int, frame: int, *, sure: bool) -> None:
-    """Facts of one thing in view; of two alike the clearer one comes last and wins."""
-    thing = truth.events[event].thing
-    value = 1 if sure else -1
-    row[_AT[thing.kind]] = value
-    if thing.kind == "parcel":
-        return
-    if truth.coloured[frame]:
-        row[_AT[f"{thing.colour} {thing.kind}"]] = value
-    else:
-        row[[_AT[f"{colour} {thing.kind}"] for colour in PAINTS[thing.kind]]] = -1
-    row[_AT[f"{thing.kind} {WAYS[truth.events[event].direction > 0]}"]] = value
-    where = truth.where(event, frame)
-    if where and sure:
-        row[_AT[f"{thing.kind} {where}"]] = 1
-    else:
-        row[[_AT[f"{thing.kind} {where}"] for where in WHERES]] = -1
 
 
 def sights(truth: Truth) -> np.ndarray:
-    """int64 [F]: the one thing in each frame, a place in SIGHTS; UNSURE for several, slivers, a black frame."""
-    found = np.full(len(truth.times_s), UNSURE, dtype=np.int64)
-    for frame in range(len(found)):
-        here = None if truth.fault[frame] == "black" else truth.now(frame)
-        if here is None or len(here) > 1:
+    """int64 [F, len(SIGHTS)]: each frame's place in every entry of SIGHTS; UNSURE where nobody can say.
+
+    Thing, where and way are told of frames with one thing or none in view.
+    """
+    found = np.full((len(truth.times_s), len(SIGHTS)), UNSURE, dtype=np.int64)
+    names = list(SIGHTS)
+    for frame, row in enumerate(found):
+        if truth.fault[frame] == "black":
+            row[names.index("hour")] = SIGHTS["hour"].index("black")
             continue
-        thing = truth.events[here[0]].thing if here else None
-        if thing is not None and not truth.coloured[frame]:
-            thing = Thing(thing.kind, "")
-        found[frame] = SIGHTS.index(thing.name if thing else "nothing")
+        said = dict(_alone(truth, frame))
+        said.update(dict.fromkeys(STATES, NONE) | {kind: states[frame] for kind, states in truth.fixtures.items()})
+        if truth.light[frame] != "dusk":
+            said["hour"] = "day" if truth.light[frame] == "day" else "night"
+        for name, value in said.items():
+            row[names.index(name)] = SIGHTS[name].index(value)
     return found
+
+
+def _alone(truth: Truth, frame: int) -> Iterator[tuple[str, str]]:
+    """What is told of the only thing in view."""
+    here = truth.now(frame)
+    if here is None or len(here) > 1:
+        return
+    if not here:
+        yield "thing", "nothing"
+        return
+    event = truth.events[here[0]]
+    thing = event.thing if truth.coloured[frame] else Thing(event.thing.kind, "")
+    yield "thing", thing.name
+    if event.direction:
+        yield "way", WAYS[event.direction > 0]
+    if where := truth.where(here[0], frame):
+        yield "where", where

@@ -4,10 +4,11 @@
     frame     reads  system | M slots of its own moment | itself, causal
     question  reads  system | M slots of its own moment | full detail of k frames | itself, causal
 
-A slot is a mix of carriers (`rehearsal.py`): one of them, or a weighted mean after merges. Keys are mixed before they are
-rotated, as the bank does. Nothing else is read, so attention costs F (N+1) (S+M+N+1) a clip and not the square of its
-length: a gather instead of a mask. Text stands without padding in the sequence, which saves a third of all products, and
-is padded for attention only. The rule is the one of `stream/rule.py`; tests hold the result against the real bank.
+A slot is a mix of carriers (`rehearsal.py`): one of them, or a weighted mean after merges. Keys are mixed before they
+are rotated, as the bank does. Nothing else is read, so attention costs F (N+1) (S+M+N+1) a clip and not the square of
+its length: a gather instead of a mask. Text stands without padding in the sequence, which saves a third of all
+products, and is padded for attention only. The rule is the one of `stream/rule.py`; tests hold the result against the
+real bank.
 """
 
 from __future__ import annotations

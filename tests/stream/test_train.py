@@ -15,12 +15,11 @@ from stream.model.loading import open_model
 from stream.train import loop
 from stream.train.data import ALL_FRAMES, FAMILIES, IGNORE, Batch, Clips, Recipe, admitted, draw
 from stream.train.loop import Plan, Stage, export, load_plan, start, train
-from stream.train.loss import losses, pointing
+from stream.train.loss import losses, pointing, probe
 from stream.train.plot import plot
 from stream.train.questions import KINDS
 from stream.train.rehearsal import Shape
 from stream.train.script import Style
-from stream.train.truth import FACTS, SIGHTS
 from stream.train.world import Street
 
 RECIPE = Recipe(clips=2, frames=(6,), questions=5, moments=2, carriers=(4,), detail=(0, 1), slot=40, seed=9)
@@ -159,7 +158,7 @@ def test_loss_falls_a_kill_costs_nothing_and_the_result_loads(tmp_path: Path, mo
 
 
 def small_step(model: loop.LlavaOnevision, batch: Batch) -> dict[str, float]:
-    eyes = torch.nn.Linear(model.geometry.width, len(SIGHTS) + len(FACTS))
+    eyes = probe(model.geometry.width)
     return {key: value.item() for key, value in losses(model, eyes, batch).losses.items()}
 
 
