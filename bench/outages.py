@@ -22,7 +22,7 @@ from stream import gate
 from stream.capture import Capture, CaptureConfig, Picture, VideoInfo
 from stream.errors import CameraError, CameraTimeout
 from stream.source import Source, SourceConfig, StateChange, Surroundings
-from stream.train.script import Fault
+from stream.train.events import Fault
 from stream.train.world import Street
 
 EPOCH_S = 1_700_000_000.0

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from stream import gate
+from stream.train.events import Event
 from stream.train.questions import BLACK, KINDS, NO, YES, Question, ask
-from stream.train.script import Event, Style
+from stream.train.script import Style
 from stream.train.truth import SEEN, SLIVER, Truth
 from stream.train.world import Street
 from stream.types import Frame

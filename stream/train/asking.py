@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from stream.train.script import Event
+from stream.train.events import Event
 from stream.train.things import PAINTS, Thing
 from stream.train.truth import MOVERS, SLIVER, Truth
 

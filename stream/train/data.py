@@ -18,7 +18,7 @@ from stream.positions import TABLE
 from stream.train.questions import KINDS, Question, ask
 from stream.train.rehearsal import Keeping, Rehearsal, Shape, Shelf
 from stream.train.script import Style
-from stream.train.truth import Truth, facts, sights
+from stream.train.truth import Truth, cells, facts, sights
 from stream.train.unroll import Detail, Script, Shelves
 from stream.train.world import Street
 
@@ -66,6 +66,7 @@ class Batch:
     feats: Tensor | None  # float32 [B, F, N, D] of the tower as it was when the stage began
     facts: Tensor  # int8 [B, F, facts] see `truth.FACTS`
     sights: Tensor  # int64 [B, F, heads] see `truth.SIGHTS`
+    cells: Tensor  # int64 [B, F, N, 2] see `truth.cells`
     script: Script | None
     asked: Asked | None
 
@@ -162,8 +163,9 @@ class Clips(Dataset[Batch]):
         images = torch.from_numpy(np.stack([clip.images for clip in clips]))
         known = torch.from_numpy(np.stack([facts(clip.truth) for clip in clips]))
         shown = torch.from_numpy(np.stack([sights(clip.truth) for clip in clips]))
+        placed = torch.from_numpy(np.stack([cells(clip.truth, self.shape.grid) for clip in clips]))
         if recipe.questions == 0:
-            return Batch(images, None, known, shown, None, None)
+            return Batch(images, None, known, shown, placed, None, None)
         with torch.no_grad():
             feats = self.see(images.flatten(0, 1)).float()
         feats = feats.view(recipe.clips, frames, *feats.shape[1:])
@@ -175,7 +177,7 @@ class Clips(Dataset[Batch]):
             keep = Keeping(carriers, frames if detail == ALL_FRAMES else min(detail, frames), retain, recipe.positions)
             lives.append(self._live(clip.truth, row.mean(1), keep, rng))
         script, asked = self._tensors(lives)
-        return Batch(images, feats, known, shown, script, asked)
+        return Batch(images, feats, known, shown, placed, script, asked)
 
     def _live(
         self, truth: Truth, digests: Tensor, keep: Keeping, rng: np.random.Generator

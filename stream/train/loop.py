@@ -24,7 +24,7 @@ from stream.errors import ConfigError
 from stream.model import card, tiny
 from stream.model.llava_onevision import LlavaOnevision
 from stream.train.data import Batch, Clips, Recipe
-from stream.train.loss import Found, losses, probe
+from stream.train.loss import Eyes, Found, losses
 from stream.train.phrasings import corpus
 from stream.train.rehearsal import Shape
 
@@ -64,7 +64,7 @@ class Run:
 
     plan: Plan
     model: LlavaOnevision
-    eyes: torch.nn.Linear  # the probe: [D] -> facts about a frame; training only
+    eyes: Eyes
     out: Path
     stage: int = 0
     step: int = 0
@@ -116,7 +116,7 @@ def train(plan: Plan, out: Path, begin: Path | None = None) -> LlavaOnevision:
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     model = start(plan)
-    run = Run(plan, model, probe(model.geometry.width), out)
+    run = Run(plan, model, Eyes(model.geometry.width), out)
     saved: dict[str, Any] | None = None
     first = out / "state.pt" if (out / "state.pt").exists() else begin
     if first is not None:
@@ -160,7 +160,7 @@ def batches(run: Run, stage: Stage) -> Iterator[Batch]:
     model, seer = run.model, run.seer
     assert seer is not None
     geo = model.geometry
-    shape = Shape(geo.visual, len(model.system_ids()), geo.width)
+    shape = Shape(geo.grid, len(model.system_ids()), geo.width)
     recipe = replace(stage.data, positions=run.plan.positions)
 
     def see(images: Tensor) -> Tensor:

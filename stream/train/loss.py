@@ -25,13 +25,23 @@ class Found:
     by_family: dict[str, tuple[int, int]]  # answers right, answers asked
 
 
-def probe(width: int) -> nn.Linear:
-    """The linear probe: mean token [D] -> scores of all of SIGHTS, then of FACTS. Training only."""
-    return nn.Linear(width, sum(len(values) for values in SIGHTS.values()) + len(FACTS))
+class Eyes(nn.Module):
+    """The probe: linear readings of a frame's mean token [.., D] and of each token [.., N, D]. Training only."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.widths = [*(len(values) for values in SIGHTS.values()), len(FACTS)]
+        self.frame = nn.Linear(width, sum(self.widths))
+        self.cell = nn.Linear(width, len(SIGHTS["kind"]) + len(SIGHTS["colour"]))
+
+    def forward(self, feats: Tensor) -> tuple[Tensor, ...]:
+        """`feats` [.., N, D] -> scores of each of SIGHTS and of FACTS [.., n]; of each token's kind and colour."""
+        cell = self.cell(feats).float().split([len(SIGHTS["kind"]), len(SIGHTS["colour"])], -1)
+        return *self.frame(feats.mean(-2)).float().split(self.widths, -1), *cell
 
 
-def losses(model: LlavaOnevision, eyes: nn.Module, batch: Batch, frozen: bool = False) -> Found:
-    """`see`: naming what a frame shows from its mean token alone, through the linear probe `eyes`; `answer`: cross
+def losses(model: LlavaOnevision, eyes: Eyes, batch: Batch, frozen: bool = False) -> Found:
+    """`see`: naming what a frame shows through the linear probe `eyes`; `answer`: cross
     entropy over answer tokens; `point`: the pointer heads at the evidence, or at no memory where there is none.
 
     The probe gives the tower a short path to its task: through the language model alone, from nothing, it stays blind.
@@ -44,25 +54,26 @@ def losses(model: LlavaOnevision, eyes: nn.Module, batch: Batch, frozen: bool = 
     else:
         found = model.features(model.pixels(batch.images.flatten(0, 1)))
         feats = found.view(*batch.images.shape[:2], *found.shape[1:])
-        seen, right = _sight(eyes(feats.mean(2)).float(), batch)
+        seen, right = _sight(eyes(feats), batch)
     if batch.asked is None:
         return Found(seen, right, {})
     return _answers(model, batch, feats, seen)
 
 
-def _sight(named: Tensor, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-    """The probe's loss: each of SIGHTS, and every one of FACTS by itself; `right` is about the one thing in view."""
-    widths = [len(values) for values in SIGHTS.values()]
-    *heads, facts = named.split([*widths, len(FACTS)], -1)
+def _sight(scores: tuple[Tensor, ...], batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+    """The probe's loss over SIGHTS, FACTS and cells; `right` is kind and colour of the one thing in view."""
+    *heads, facts, kind, colour = scores
     known = batch.facts >= 0
     loss = F.binary_cross_entropy_with_logits(facts, batch.facts.clamp_min(0).float(), reduction="none")
     total = FACTS_SCALE * (loss * known).sum() / known.sum().clamp_min(1)
-    for head, truth in zip(heads, batch.sights.unbind(-1), strict=True):
+    truths = (*batch.sights.unbind(-1), *batch.cells.unbind(-1))
+    for head, truth in zip((*heads, kind, colour), truths, strict=True):
         clear = truth != UNSURE
         total = total + F.cross_entropy(head[clear], truth[clear]) if clear.any() else total
-    clear = batch.sights[..., 0] != UNSURE
-    right = (heads[0].argmax(-1) == batch.sights[..., 0])[clear].float().mean()
-    return {"see": total}, right
+    right = torch.ones_like(batch.sights[..., 0], dtype=torch.bool)
+    for head, truth in zip(heads[:2], batch.sights.unbind(-1), strict=False):
+        right &= (head.argmax(-1) == truth) | (truth == UNSURE)
+    return {"see": total}, right[batch.sights[..., 0] != UNSURE].float().mean()
 
 
 def _answers(model: LlavaOnevision, batch: Batch, feats: Tensor, seen: dict[str, Tensor]) -> Found:

@@ -156,7 +156,7 @@ class Mixture:
     def __init__(self, recipe: Recipe, street: float, eye: Eye, films: Iterator[Film]) -> None:
         model, geo = eye.model, eye.model.geometry
         self.recipe, self.street, self.eye, self.films = recipe, street, eye, films
-        self.shape = Shape(geo.visual, len(model.system_ids()), geo.width)
+        self.shape = Shape(geo.grid, len(model.system_ids()), geo.width)
         self.clips = Clips(recipe, self.shape, geo.image_px, Unmarked(model, recipe.slot), eye)
 
     def __call__(self, index: int) -> tuple[Batch, bool]:
@@ -203,6 +203,7 @@ class Mixture:
             feats[None],
             torch.zeros(1, frames, 0, dtype=torch.int8),
             torch.zeros(1, frames, 0, dtype=torch.long),
+            torch.zeros(1, frames, 0, 2, dtype=torch.long),
             script,
             asked,
         )

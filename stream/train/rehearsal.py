@@ -55,9 +55,14 @@ class Shelf:
 class Shape:
     """What the rehearsal must know of the model."""
 
-    visual: int  # N
+    grid: tuple[int, int]  # rows, columns of visual tokens
     system: int  # S
     width: int  # D
+
+    @property
+    def visual(self) -> int:
+        """N."""
+        return self.grid[0] * self.grid[1]
 
 
 class Rehearsal:
@@ -130,7 +135,7 @@ def _geometry(frames: int, shape: Shape) -> Geometry:
         head_width=frames,
         width=shape.width,
         visual=shape.visual,
-        grid=(1, shape.visual),
+        grid=shape.grid,
         image_px=1,
         max_positions=0,
         positions="compact",

@@ -8,8 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
-from stream.train.script import STATES, Event
-from stream.train.things import KINDS, PAINTS, Thing
+from stream.train.events import Event
+from stream.train.script import STATES
+from stream.train.things import COLOURS, KINDS, PAINTS, Thing
 from stream.train.world import Street
 
 SEEN, SLIVER = 0.5, 0.02  # visible share from which a thing is there, and up to which it is not
@@ -18,13 +19,10 @@ WHERES = ("left", "middle", "right")
 WAYS = ("to the left", "to the right")
 BORDER = 0.03  # around the thirds nobody can say where a thing is
 
-NONE = "none"
+NONE, NOTHING = "none", "nothing"
 SIGHTS: dict[str, tuple[str, ...]] = {  # what can be told of a frame, one of each: a probe has a head for every entry
-    "thing": (
-        "nothing",
-        *(Thing(kind, colour).name for kind in MOVERS for colour in ("", *PAINTS[kind])),
-        "a parcel",
-    ),
+    "kind": (NOTHING, *KINDS),
+    "colour": tuple(COLOURS),
     "where": WHERES,
     "way": WAYS,
     "hour": ("day", "night", "black"),
@@ -35,6 +33,7 @@ FACTS: tuple[str, ...] = (  # and what may be true of several things at once
     *(f"{colour} {kind}" for kind in MOVERS for colour in PAINTS[kind]),
 )
 UNSURE = -100
+CLEAR, LITTLE = 0.12, 0.03  # share of a cell from which a thing stands in it, and up to which it does not
 _AT = {name: place for place, name in enumerate(FACTS)}
 
 
@@ -46,6 +45,7 @@ class Truth:
     events: tuple[Event, ...]  # those that touch any of the frames, by first_s
     share: np.ndarray  # float64 [F, E]; 0 in black frames
     centre: np.ndarray  # float64 [F, E] share of the picture's width
+    boxes: np.ndarray  # float64 [F, E, 4] left, top, right, bottom, shares of the picture; 0 where it is not in view
     fixtures: Mapping[str, tuple[str, ...]]  # kind -> state in each frame; what the street lacks is absent
     light: tuple[str, ...]
     fault: tuple[str, ...]
@@ -68,15 +68,18 @@ class Truth:
                 touched.setdefault(id(event), (event, []))[1].append((frame, 0.0 if fault[frame] == "black" else share))
         found = sorted(touched.values(), key=lambda item: item[0].first_s)
         shares, centres = np.zeros((count, len(found))), np.full((count, len(found)), -1.0)
+        boxes = np.zeros((count, len(found), 4))
         for column, (event, shown) in enumerate(found):
             for frame, share in shown:
                 shares[frame, column] = share
                 centres[frame, column] = event.centre(shown_s[frame])
+                boxes[frame, column] = event.box(shown_s[frame])
         return cls(
             times_s=np.asarray(times_s, dtype=np.float64),
             events=tuple(event for event, _ in found),
             share=shares,
             centre=centres,
+            boxes=boxes,
             fixtures={item.kind: tuple(item.state(t_s) for t_s in shown_s) for item in street.fixtures},
             light=tuple(street.light(t_s) for t_s in shown_s),
             fault=fault,
@@ -156,7 +159,7 @@ def facts(truth: Truth) -> np.ndarray:
 def sights(truth: Truth) -> np.ndarray:
     """int64 [F, len(SIGHTS)]: each frame's place in every entry of SIGHTS; UNSURE where nobody can say.
 
-    Thing, where and way are told of frames with one thing or none in view.
+    Kind, colour, where and way are told of frames with one thing or none in view.
     """
     found = np.full((len(truth.times_s), len(SIGHTS)), UNSURE, dtype=np.int64)
     names = list(SIGHTS)
@@ -179,12 +182,40 @@ def _alone(truth: Truth, frame: int) -> Iterator[tuple[str, str]]:
     if here is None or len(here) > 1:
         return
     if not here:
-        yield "thing", "nothing"
+        yield "kind", NOTHING
         return
     event = truth.events[here[0]]
-    thing = event.thing if truth.coloured[frame] else Thing(event.thing.kind, "")
-    yield "thing", thing.name
+    yield "kind", event.thing.kind
+    if truth.coloured[frame] and event.direction:
+        yield "colour", event.thing.colour
     if event.direction:
         yield "way", WAYS[event.direction > 0]
     if where := truth.where(here[0], frame):
         yield "where", where
+
+
+def cells(truth: Truth, grid: tuple[int, int]) -> np.ndarray:
+    """What stands in every cell of a picture of `grid` (rows, columns): int64 [F, rows*columns, 2].
+
+    Places in SIGHTS["kind"] and SIGHTS["colour"], UNSURE where a thing covers only a little of a cell, or two do.
+    """
+    rows, columns = grid
+    found = np.zeros((len(truth.times_s), rows, columns, 2), dtype=np.int64)
+    found[..., 1] = UNSURE
+    left, top = np.arange(columns)[None, None] / columns, np.arange(rows)[None, :, None] / rows
+    for frame in range(len(found)):
+        there = np.flatnonzero(truth.share[frame] > 0)
+        if not len(there):
+            continue
+        box = truth.boxes[frame, there][:, None, None]  # [n, 1, 1, 4]
+        wide = np.minimum(box[..., 2], left + 1 / columns) - np.maximum(box[..., 0], left)
+        high = np.minimum(box[..., 3], top + 1 / rows) - np.maximum(box[..., 1], top)
+        cover = wide.clip(0) * high.clip(0) * rows * columns  # [n, rows, columns] share of each cell
+        best, most = cover.argmax(0), cover.max(0)
+        clear, some = (most >= CLEAR) & ((cover >= LITTLE).sum(0) == 1), most >= LITTLE
+        kinds = np.asarray([SIGHTS["kind"].index(truth.events[event].thing.kind) for event in there])
+        colours = np.asarray([SIGHTS["colour"].index(truth.events[event].thing.colour) for event in there])
+        found[frame, ..., 0] = np.where(clear, kinds[best], np.where(some, UNSURE, 0))
+        if truth.coloured[frame]:
+            found[frame, ..., 1] = np.where(clear, colours[best], UNSURE)
+    return found.reshape(len(found), rows * columns, 2)

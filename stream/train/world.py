@@ -11,8 +11,9 @@ from bisect import bisect_right
 import numpy as np
 from PIL import Image, ImageDraw
 
+from stream.train.events import Change, Event, Fault, Fixture, state_at
 from stream.train.scene import THING, Lens, Scene, backdrop, lighting, make
-from stream.train.script import Change, Event, Fault, Fixture, Script, Style, state_at, write
+from stream.train.script import Script, Style, write
 from stream.train.things import COLOURS, RGB, Coat, Pen, Pose, paint
 
 KEPT = 24  # backdrops of one street kept at a time
@@ -123,10 +124,9 @@ class Street:
             shade: RGB = (int(body[0] * 0.62), int(body[1] * 0.62), int(body[2] * 0.62))
             moving = event.moving(t_s)
             swing = float(np.sin((t_s - event.first_s) * GAIT)) if moving else 0.0
-            rise = event.lift(t_s) + event.wave * float(np.sin((t_s - event.first_s) * 2.5))
             pose = Pose(
                 left=event.centre(t_s) - event.length / 2,
-                ground=event.ground - rise,
+                ground=event.ground - event.rise(t_s),
                 length=event.length,
                 tall=event.tall,
                 flip=event.direction < 0,

@@ -323,3 +323,21 @@ def test_a_demo_that_cannot_start_says_why(call: Call, monkeypatch: pytest.Monke
     assert result.err.splitlines()[-1].startswith("longwatch: a part of the demo ended at once; last words: ")
     assert "model.path" in result.err
     assert "Traceback" not in result.err
+
+
+def test_a_recipe_that_cannot_be_read_or_makes_no_sense(call: Call, tmp_path: Path) -> None:
+    assert "none.yaml: cannot be read" in call("train", "-c", tmp_path / "none.yaml").fault(CONFIG)
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("stages: {look: {steps: many, lr: 1.0e-3, data: {clips: 1, frames: [1]}}}")
+    assert "bad.yaml: stages.look.steps" in call("train", "-c", bad, "--out", tmp_path / "run").fault(CONFIG)
+    bad.write_text("model: nowhere\nvideos: 7\n")
+    assert "bad.yaml" in call("train", "-c", bad, "--out", tmp_path / "run").fault(CONFIG)
+
+
+def test_a_training_leaves_a_checkpoint_and_its_picture(call: Call, tmp_path: Path) -> None:
+    recipe = tmp_path / "short.yaml"
+    recipe.write_text("stages: {look: {steps: 2, lr: 1.0e-3, see: 1.0, data: {clips: 1, frames: [2]}}}")
+    done = call("train", "-c", recipe, "--out", tmp_path / "run", "--threads", "1")
+    assert done.code == OK, done.err
+    assert (tmp_path / "run" / "model" / "longwatch.json").exists()
+    assert (tmp_path / "run" / "metrics.png").read_bytes().startswith(b"\x89PNG")

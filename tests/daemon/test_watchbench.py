@@ -18,8 +18,8 @@ from daemon.core import Core
 from memory import recall, retain
 from memory.bank import Policy
 from stream.positions import TABLE
+from stream.train.events import Fault
 from stream.train.questions import KINDS
-from stream.train.script import Fault
 from stream.train.truth import Truth
 from stream.train.world import Street
 from stream.types import Budget

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from stream.marks import AGO, CLOCK, SPAN
+from stream.train.events import Event
 from stream.train.questions import BLACK, KINDS, NO, NOT_SEEN, NOTHING, YES, Question, ask, rephrase, right
-from stream.train.script import Event
 from stream.train.things import Thing
 from stream.train.truth import Truth
 
@@ -34,6 +34,7 @@ def told(shown: Sequence[Shown], frames: int, **changed: Any) -> Truth:
         events=tuple(events),
         share=share,
         centre=np.where(share > 0, 0.5, -1.0),
+        boxes=np.zeros((frames, len(shown), 4)),
         fixtures={},
         light=("day",) * frames,
         fault=("",) * frames,

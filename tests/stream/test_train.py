@@ -15,7 +15,7 @@ from stream.model.loading import open_model
 from stream.train import loop
 from stream.train.data import ALL_FRAMES, FAMILIES, IGNORE, Batch, Clips, Recipe, admitted, draw
 from stream.train.loop import Plan, Stage, export, load_plan, start, train
-from stream.train.loss import losses, pointing, probe
+from stream.train.loss import Eyes, losses, pointing
 from stream.train.plot import plot
 from stream.train.questions import KINDS
 from stream.train.rehearsal import Shape
@@ -27,7 +27,7 @@ CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "train").glob("*.yaml"
 
 
 def clips(recipe: Recipe, model: loop.LlavaOnevision) -> Clips:
-    shape = Shape(model.geometry.visual, len(model.system_ids()), model.geometry.width)
+    shape = Shape(model.geometry.grid, len(model.system_ids()), model.geometry.width)
     return Clips(recipe, shape, 96, model, lambda images: model.features(model.pixels(images)))
 
 
@@ -158,7 +158,7 @@ def test_loss_falls_a_kill_costs_nothing_and_the_result_loads(tmp_path: Path, mo
 
 
 def small_step(model: loop.LlavaOnevision, batch: Batch) -> dict[str, float]:
-    eyes = probe(model.geometry.width)
+    eyes = Eyes(model.geometry.width)
     return {key: value.item() for key, value in losses(model, eyes, batch).losses.items()}
 
 

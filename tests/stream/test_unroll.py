@@ -28,7 +28,7 @@ def shelves(rows: list[Shelf]) -> Shelves:
 def unrolled(model: LlavaOnevision, frames: list[Frame], keeping: Keeping, bank: MemoryBank) -> tuple[Unrolled, Tensor]:
     """One forward over the clip with the question asked at three moments; the plan and hidden states [Q, L, D]."""
     feats = torch.stack([model.encode(frame.image[None])[0].feats for frame in frames])
-    shape = Shape(model.geometry.visual, len(model.system_ids()), model.geometry.width)
+    shape = Shape(model.geometry.grid, len(model.system_ids()), model.geometry.width)
     life = Rehearsal(feats.mean(1), [frame.wall_s for frame in frames], keeping, shape)
     lived, asked = [], []
     for step in range(len(frames)):

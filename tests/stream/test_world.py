@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.demo.show import prompts
+from stream.train.events import Event
 from stream.train.film import PLAIN, film, main, truth
-from stream.train.script import LONG_S, STATES, Event, Style, hidden
+from stream.train.script import LONG_S, STATES, Style, hidden
 from stream.train.things import COLOURS, KINDS, PAINTS, SIZES, WORDS, Thing
 from stream.train.world import Street
 
