@@ -67,6 +67,16 @@ class LlavaOnevision:
         found = self.net.model.get_video_features(pixels[:, None], return_dict=True).pooler_output
         return found[:, : self.geometry.visual]  # type: ignore[no-any-return]  # the newline that ends a video is cut
 
+    def patches(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised [B, 3, H, W] -> projected patches before pooling [B, P, D], and what `features` gives of them."""
+        kept: list[Tensor] = []
+        hook = self.net.model.multi_modal_projector.register_forward_hook(lambda _m, _i, out: kept.append(out))
+        try:
+            feats = self.features(pixels)
+        finally:
+            hook.remove()
+        return kept[0], feats
+
     @torch.inference_mode()
     def encode(self, images: np.ndarray) -> list[VisualTokens]:
         """See `Model.encode`."""

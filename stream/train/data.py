@@ -66,7 +66,7 @@ class Batch:
     feats: Tensor | None  # float32 [B, F, N, D] of the tower as it was when the stage began
     facts: Tensor  # int8 [B, F, facts] see `truth.FACTS`
     sights: Tensor  # int64 [B, F, heads] see `truth.SIGHTS`
-    cells: Tensor  # int64 [B, F, N, 2] see `truth.cells`
+    cells: Tensor  # int64 [B, F, P, 2] see `truth.cells`
     script: Script | None
     asked: Asked | None
 
@@ -163,7 +163,7 @@ class Clips(Dataset[Batch]):
         images = torch.from_numpy(np.stack([clip.images for clip in clips]))
         known = torch.from_numpy(np.stack([facts(clip.truth) for clip in clips]))
         shown = torch.from_numpy(np.stack([sights(clip.truth) for clip in clips]))
-        placed = torch.from_numpy(np.stack([cells(clip.truth, self.shape.grid) for clip in clips]))
+        placed = torch.from_numpy(np.stack([cells(clip.truth, self.shape.patches) for clip in clips]))
         if recipe.questions == 0:
             return Batch(images, None, known, shown, placed, None, None)
         with torch.no_grad():

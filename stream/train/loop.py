@@ -160,7 +160,9 @@ def batches(run: Run, stage: Stage) -> Iterator[Batch]:
     model, seer = run.model, run.seer
     assert seer is not None
     geo = model.geometry
-    shape = Shape(geo.grid, len(model.system_ids()), geo.width)
+    vision = model.net.config.vision_config
+    side = vision.image_size // vision.patch_size
+    shape = Shape(geo.grid, len(model.system_ids()), geo.width, (side, side))
     recipe = replace(stage.data, positions=run.plan.positions)
 
     def see(images: Tensor) -> Tensor:

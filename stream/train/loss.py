@@ -26,7 +26,7 @@ class Found:
 
 
 class Eyes(nn.Module):
-    """The probe: linear readings of a frame's mean token [.., D] and of each token [.., N, D]. Training only."""
+    """The probe: linear readings of a frame's mean token [.., D] and of each patch [.., P, D]. Training only."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -34,9 +34,10 @@ class Eyes(nn.Module):
         self.frame = nn.Linear(width, sum(self.widths))
         self.cell = nn.Linear(width, len(SIGHTS["kind"]) + len(SIGHTS["colour"]))
 
-    def forward(self, feats: Tensor) -> tuple[Tensor, ...]:
-        """`feats` [.., N, D] -> scores of each of SIGHTS and of FACTS [.., n]; of each token's kind and colour."""
-        cell = self.cell(feats).float().split([len(SIGHTS["kind"]), len(SIGHTS["colour"])], -1)
+    def forward(self, feats: Tensor, patches: Tensor) -> tuple[Tensor, ...]:
+        """`feats` [.., N, D], `patches` [.., P, D] -> scores of each of SIGHTS and of FACTS [.., n]; of each patch's
+        kind and colour [.., P, n]."""
+        cell = self.cell(patches).float().split([len(SIGHTS["kind"]), len(SIGHTS["colour"])], -1)
         return *self.frame(feats.mean(-2)).float().split(self.widths, -1), *cell
 
 
@@ -52,9 +53,10 @@ def losses(model: LlavaOnevision, eyes: Eyes, batch: Batch, frozen: bool = False
         seen: dict[str, Tensor] = {}
         right = torch.zeros(())
     else:
-        found = model.features(model.pixels(batch.images.flatten(0, 1)))
+        patches, found = model.patches(model.pixels(batch.images.flatten(0, 1)))
         feats = found.view(*batch.images.shape[:2], *found.shape[1:])
-        seen, right = _sight(eyes(feats), batch)
+        patches = patches.view(*batch.images.shape[:2], *patches.shape[1:])
+        seen, right = _sight(eyes(feats, patches), batch)
     if batch.asked is None:
         return Found(seen, right, {})
     return _answers(model, batch, feats, seen)

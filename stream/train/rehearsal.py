@@ -58,6 +58,7 @@ class Shape:
     grid: tuple[int, int]  # rows, columns of visual tokens
     system: int  # S
     width: int  # D
+    patches: tuple[int, int] = (0, 0)  # rows, columns of the picture before pooling; training of sight only
 
     @property
     def visual(self) -> int:

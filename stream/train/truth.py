@@ -33,7 +33,7 @@ FACTS: tuple[str, ...] = (  # and what may be true of several things at once
     *(f"{colour} {kind}" for kind in MOVERS for colour in PAINTS[kind]),
 )
 UNSURE = -100
-CLEAR, LITTLE = 0.12, 0.03  # share of a cell from which a thing stands in it, and up to which it does not
+CLEAR, LITTLE = 0.3, 0.05  # share of a cell from which a thing stands in it, and up to which it does not
 _AT = {name: place for place, name in enumerate(FACTS)}
 
 

@@ -27,7 +27,7 @@ CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "train").glob("*.yaml"
 
 
 def clips(recipe: Recipe, model: loop.LlavaOnevision) -> Clips:
-    shape = Shape(model.geometry.grid, len(model.system_ids()), model.geometry.width)
+    shape = Shape(model.geometry.grid, len(model.system_ids()), model.geometry.width, (6, 6))
     return Clips(recipe, shape, 96, model, lambda images: model.features(model.pixels(images)))
 
 
@@ -160,6 +160,15 @@ def test_loss_falls_a_kill_costs_nothing_and_the_result_loads(tmp_path: Path, mo
 def small_step(model: loop.LlavaOnevision, batch: Batch) -> dict[str, float]:
     eyes = Eyes(model.geometry.width)
     return {key: value.item() for key, value in losses(model, eyes, batch).losses.items()}
+
+
+def test_patches_are_what_is_pooled(model: loop.LlavaOnevision) -> None:
+    pixels = model.pixels(clips(RECIPE, model)[0].images[0])
+    with torch.no_grad():
+        patches, feats = model.patches(pixels)
+        assert torch.equal(feats, model.features(pixels))
+    pooled = patches.view(len(pixels), 3, 2, 3, 2, -1).mean((2, 4)).flatten(1, 2)
+    assert torch.allclose(pooled, feats, atol=1e-5)
 
 
 def test_every_loss_is_there(model: loop.LlavaOnevision) -> None:
