@@ -42,6 +42,7 @@ class Stage(BaseModel):
     warmup: int = 100
     see: float = 0.0  # weight of the probe's loss
     point: float = 0.0  # weight of the pointer's loss
+    eyes_rate: float = 1.0  # of `lr`, for tower, projector and probe: sight that is there is lost at a high rate
     freeze_eyes: bool = False  # tower and projector stay as they are: memory cannot spoil sight, and steps are cheaper
 
 
@@ -148,10 +149,16 @@ def _optimizer(run: Run, stage: Stage) -> torch.optim.Optimizer:
     for part in (model.vision_tower, model.multi_modal_projector, run.eyes):
         part.requires_grad_(not stage.freeze_eyes)
     run.model.net.zero_grad(set_to_none=True)  # gradients of what is frozen now would still count when clipping
-    chosen = [item for item in (*run.model.net.parameters(), *run.eyes.parameters()) if item.requires_grad]
-    decay = [item for item in chosen if item.ndim > 1]
-    plain = [item for item in chosen if item.ndim <= 1]
-    groups = [{"params": decay, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}]
+    eyes = {
+        id(item) for part in (model.vision_tower, model.multi_modal_projector, run.eyes) for item in part.parameters()
+    }
+    groups = []
+    for rate, chosen in ((1.0, lambda item: id(item) not in eyes), (stage.eyes_rate, lambda item: id(item) in eyes)):
+        items = [item for item in (*run.model.net.parameters(), *run.eyes.parameters()) if item.requires_grad]
+        items = [item for item in items if chosen(item)]
+        groups.append({"params": [item for item in items if item.ndim > 1], "weight_decay": 0.02, "rate": rate})
+        groups.append({"params": [item for item in items if item.ndim <= 1], "weight_decay": 0.0, "rate": rate})
+    groups = [group for group in groups if group["params"]]
     return torch.optim.AdamW(groups, lr=stage.lr, betas=(0.9, 0.98), fused=True)
 
 
@@ -190,7 +197,7 @@ def _stage(run: Run, name: str, stage: Stage) -> None:
         for batch in batches(run, stage):
             rate = _rate(stage, run.step)
             for group in run.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["rate"]
             with precision():
                 found = losses(model, run.eyes, batch, stage.freeze_eyes)
             weights = {"see": stage.see, "answer": 1.0, "point": stage.point}

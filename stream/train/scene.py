@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -182,23 +183,28 @@ def _sign(draw: ImageDraw.ImageDraw, word: str, dark: bool, size: tuple[int, int
     draw.bitmap((round(left + 1), round(top + 0.11 * (bottom - top))), text, fill=(15, 15, 60))
 
 
+@cache
+def _grain(width: int, height: int) -> np.ndarray:
+    """Fields of noise for all pictures of a size: drawing fresh noise would be a third of a picture's cost."""
+    drawn = np.random.default_rng((width, height)).normal(0.0, 1.0, (4, height + 32, width + 32))
+    return drawn.astype(np.float32)
+
+
 class Lens:
     """What the camera adds: rain, shake, dirt, noise. One for a picture size."""
 
-    def __init__(self, scene: Scene, size: tuple[int, int], seed: int) -> None:
+    def __init__(self, scene: Scene, size: tuple[int, int]) -> None:
         width, height = size
         self.scene, self.size = scene, size
-        rng = np.random.default_rng((seed, width, height))
-        self._grain = rng.normal(0.0, 1.0, (4, height + 32, width + 32)).astype(np.float32)
-        self._veil: np.ndarray | None = None
-        y, x = np.mgrid[0:height, 0:width]
+        y, x = np.mgrid[0:height, 0:width].astype(np.float32)
         far = (2 * x / width - 1) ** 2 + (2 * y / height - 1) ** 2
-        self._vignette = np.repeat((1.0 - 0.28 * far).astype(np.float32)[..., None], 3, axis=2)  # of the lamp
+        self._vignette = np.repeat((1.0 - 0.28 * far)[..., None], 3, axis=2)  # of the infrared lamp
+        self._veil: np.ndarray | None = None
         if scene.dirt:
             veil = np.ones((height, width), np.float32)
             for at_x, at_y, radius, depth in scene.dirt:
                 far = ((x / width - at_x) ** 2 + (y / height - at_y) ** 2 * (height / width) ** 2) / radius**2
-                veil *= 1.0 - depth * np.exp(-far).astype(np.float32)
+                veil *= 1.0 - depth * np.exp(-far)
             self._veil = veil[..., None]
 
     def rain(self, draw: ImageDraw.ImageDraw, rng: np.random.Generator, size: tuple[int, int], light: str) -> None:
@@ -224,5 +230,7 @@ class Lens:
         if spread:
             number, down, across = int(rng.integers(4)), int(rng.integers(32)), int(rng.integers(32))
             height, width = picture.shape[:2]
-            picture = picture + spread * self._grain[number, down : down + height, across : across + width, None]
+            picture = (
+                picture + spread * _grain(width, height)[number, down : down + height, across : across + width, None]
+            )
         return picture.clip(0, 255).astype(np.uint8)

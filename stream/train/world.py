@@ -91,7 +91,7 @@ class Street:
         rng = np.random.default_rng((self.seed, int(t_s * 1000) & 0xFFFFFFFF))
         light = self.light(t_s)
         if (width, height) not in self._lens:
-            self._lens[width, height] = Lens(self.scene, (width, height), self.seed)
+            self._lens[width, height] = Lens(self.scene, (width, height))
         lens = self._lens[width, height]
         if fault is not None and fault.kind == "black":
             return lens.finish(np.full((height, width, 3), 5.0, np.float32), rng, "day")
