@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
 import time
@@ -149,16 +150,15 @@ def _optimizer(run: Run, stage: Stage) -> torch.optim.Optimizer:
     for part in (model.vision_tower, model.multi_modal_projector, run.eyes):
         part.requires_grad_(not stage.freeze_eyes)
     run.model.net.zero_grad(set_to_none=True)  # gradients of what is frozen now would still count when clipping
-    eyes = {
-        id(item) for part in (model.vision_tower, model.multi_modal_projector, run.eyes) for item in part.parameters()
-    }
+    sight = (model.vision_tower, model.multi_modal_projector, run.eyes)
+    eyes = {id(item) for part in sight for item in part.parameters()}
+    learned = [item for item in (*run.model.net.parameters(), *run.eyes.parameters()) if item.requires_grad]
     groups = []
-    for rate, chosen in ((1.0, lambda item: id(item) not in eyes), (stage.eyes_rate, lambda item: id(item) in eyes)):
-        items = [item for item in (*run.model.net.parameters(), *run.eyes.parameters()) if item.requires_grad]
-        items = [item for item in items if chosen(item)]
-        groups.append({"params": [item for item in items if item.ndim > 1], "weight_decay": 0.02, "rate": rate})
-        groups.append({"params": [item for item in items if item.ndim <= 1], "weight_decay": 0.0, "rate": rate})
-    groups = [group for group in groups if group["params"]]
+    for seeing, matrix in itertools.product((False, True), repeat=2):
+        items = [item for item in learned if (id(item) in eyes) == seeing and (item.ndim > 1) == matrix]
+        if items:
+            rate = stage.eyes_rate if seeing else 1.0
+            groups.append({"params": items, "weight_decay": 0.02 if matrix else 0.0, "rate": rate})
     return torch.optim.AdamW(groups, lr=stage.lr, betas=(0.9, 0.98), fused=True)
 
 
