@@ -198,9 +198,12 @@ def cells(truth: Truth, grid: tuple[int, int]) -> np.ndarray:
     """What stands in every cell of a picture of `grid` (rows, columns): int64 [F, rows*columns, 2].
 
     Places in SIGHTS["kind"] and SIGHTS["colour"], UNSURE where a thing covers only a little of a cell, or two do.
+    A grid of (0, 0), of a model whose cells are not taught, has none.
     """
     rows, columns = grid
     found = np.zeros((len(truth.times_s), rows, columns, 2), dtype=np.int64)
+    if not found.size:
+        return found.reshape(len(found), 0, 2)
     found[..., 1] = UNSURE
     left, top = np.arange(columns)[None, None] / columns, np.arange(rows)[None, :, None] / rows
     for frame in range(len(found)):
