@@ -7,17 +7,17 @@ import itertools
 import json
 import math
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
@@ -26,6 +26,7 @@ from stream.model import card, tiny
 from stream.model.llava_onevision import LlavaOnevision
 from stream.train.data import Batch, Clips, Recipe
 from stream.train.loss import Eyes, Found, losses
+from stream.train.muon import Muon
 from stream.train.phrasings import corpus
 from stream.train.rehearsal import Shape
 
@@ -71,11 +72,10 @@ class Run:
     stage: int = 0
     step: int = 0
     seer: LlavaOnevision | None = None  # the tower as it was when the stage began: what retention is rehearsed with
-    optimizer: torch.optim.Optimizer | None = field(default=None)
+    optimizers: tuple[torch.optim.Optimizer, ...] = ()
 
     def save(self) -> None:
         """Write the state, replacing the last one in one move."""
-        assert self.optimizer is not None
         assert self.seer is not None
         state = {
             "stage": self.stage,
@@ -83,7 +83,7 @@ class Run:
             "net": self.model.net.state_dict(),
             "seer": self.seer.net.state_dict(),
             "eyes": self.eyes.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
         part = self.out / "state.part"
         torch.save(state, part)
@@ -134,32 +134,41 @@ def train(plan: Plan, out: Path, begin: Path | None = None) -> LlavaOnevision:
             continue
         if number > run.stage:
             run.stage, run.step = number, 0
-        run.optimizer = _optimizer(run, stage)
+        run.optimizers = _optimizers(run, stage)
         run.seer = copy.deepcopy(run.model)
         run.seer.net.eval().requires_grad_(False)
         if saved is not None:
-            run.optimizer.load_state_dict(saved["optimizer"])
+            for optimizer, state in zip(run.optimizers, saved["optimizers"], strict=True):
+                optimizer.load_state_dict(state)
             run.seer.net.load_state_dict(saved["seer"])
             saved = None
         _stage(run, name, stage)
     return run.model
 
 
-def _optimizer(run: Run, stage: Stage) -> torch.optim.Optimizer:
+def _optimizers(run: Run, stage: Stage) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for the matrices between the layers, AdamW for what is looked up, read out or added: one rate for both."""
     model = run.model.net.model
-    for part in (model.vision_tower, model.multi_modal_projector, run.eyes):
+    sight = (model.vision_tower, model.multi_modal_projector, run.eyes)
+    for part in sight:
         part.requires_grad_(not stage.freeze_eyes)
     run.model.net.zero_grad(set_to_none=True)  # gradients of what is frozen now would still count when clipping
-    sight = (model.vision_tower, model.multi_modal_projector, run.eyes)
-    eyes = {id(item) for part in sight for item in part.parameters()}
-    learned = [item for item in (*run.model.net.parameters(), *run.eyes.parameters()) if item.requires_grad]
-    groups = []
-    for seeing, matrix in itertools.product((False, True), repeat=2):
-        items = [item for item in learned if (id(item) in eyes) == seeing and (item.ndim > 1) == matrix]
-        if items:
-            rate = stage.eyes_rate if seeing else 1.0
-            groups.append({"params": items, "weight_decay": 0.02 if matrix else 0.0, "rate": rate})
-    return torch.optim.AdamW(groups, lr=stage.lr, betas=(0.9, 0.98), fused=True)
+    seeing = {id(item) for part in sight for item in part.parameters()}
+    ends = {
+        id(item)
+        for part in (model.get_input_embeddings(), run.model.net.lm_head, run.eyes)
+        for item in part.parameters()
+    }
+    ends |= {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
+    groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = defaultdict(list)
+    for item in (*run.model.net.parameters(), *run.eyes.parameters()):
+        if item.requires_grad:
+            groups[item.ndim == 2 and id(item) not in ends, id(item) in seeing, item.ndim > 1].append(item)
+    split: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+    for (inner, sees, matrix), items in groups.items():
+        rate = stage.eyes_rate if sees else 1.0
+        split[inner].append({"params": items, "weight_decay": 0.02 if matrix else 0.0, "rate": rate})
+    return Muon(split[True], lr=stage.lr), torch.optim.AdamW(split[False], lr=stage.lr, betas=(0.9, 0.98), fused=True)
 
 
 def batches(run: Run, stage: Stage) -> Iterator[Batch]:
@@ -191,21 +200,22 @@ def precision() -> AbstractContextManager[Any]:
 
 def _stage(run: Run, name: str, stage: Stage) -> None:
     model, plan = run.model, run.plan
-    assert run.optimizer is not None
     tally = _Tally(run.out / "metrics.jsonl", name)
     with tqdm(total=stage.steps, initial=run.step, desc=name, unit="step", smoothing=0.02) as bar:
         for batch in batches(run, stage):
             rate = _rate(stage, run.step)
-            for group in run.optimizer.param_groups:
+            for group in itertools.chain(*(optimizer.param_groups for optimizer in run.optimizers)):
                 group["lr"] = rate * group["rate"]
             with precision():
                 found = losses(model, run.eyes, batch, stage.freeze_eyes)
             weights = {"see": stage.see, "answer": 1.0, "point": stage.point}
             loss = sum((weights[key] * value for key, value in found.losses.items()), torch.zeros(()))
-            run.optimizer.zero_grad(set_to_none=True)
+            for optimizer in run.optimizers:
+                optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.net.parameters(), 1.0)
-            run.optimizer.step()
+            for optimizer in run.optimizers:
+                optimizer.step()
             run.step += 1
             bar.update()
             tally.add(found)
