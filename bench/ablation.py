@@ -62,6 +62,7 @@ def variant(plan: Plan, stage: Stage, steps: int, changes: Mapping[str, Any]) ->
 def measure(checkpoint: Path, streams: int) -> dict[str, Any]:
     """Watchbench's result for a checkpoint."""
     command = [sys.executable, "bench/accuracy.py", "--checkpoint", str(checkpoint), "--streams", str(streams)]
+    command += ["--systems", "carriers", "hybrid"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found

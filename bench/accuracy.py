@@ -29,7 +29,7 @@ import outages
 import torch
 from probes import Extent, Findings, Record, Rig, Vigil, play
 from streams import AGES, BACKWARD, FAMILIES, FULL, QUICK, Balance, Plan, Stream, draw, questions
-from systems import once
+from systems import every, once
 from tqdm import tqdm
 from where import commit, date, machine
 
@@ -236,7 +236,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     core = build(parse({**raw, "memory": {"carriers": args.bank}}, "--bank"))
     torch.set_num_threads(args.threads)
     extent = scaled(EXTENTS[args.quick], args.streams)
-    rig = Rig(once(core), core.policy.budget.carriers, tuple(args.detail))
+    only = (*args.systems, *(f"detail{k}" for k in args.detail)) if args.systems else ()
+    rig = Rig(once(core), core.policy.budget.carriers, tuple(args.detail), only)
     found, balance, began_s = Findings(), Balance(), time.monotonic()
     frames: dict[str, Counter[str]] = defaultdict(Counter)
     broken: list[Stream] = []
@@ -270,6 +271,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--detail", type=int, nargs="*", default=[], metavar="K", help="further hybrids, K frames in full"
     )
+    parser.add_argument("--systems", nargs="*", choices=every(), default=[], help="these only; default: all")
     parser.add_argument("--streams", type=int, help="streams in all; default: 76, quick: 9")
     parser.add_argument("--quick", action="store_true", help="a few streams, a minute")
     parser.add_argument("--threads", type=int, default=1, help="of torch; small batches gain little from more")

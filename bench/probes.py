@@ -85,15 +85,16 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """What a play needs: parts, carriers, and K of the further `detailK`."""
+    """What a play needs: parts, carriers, K of the further `detailK`, and the systems wanted, all where empty."""
 
     core: Core
     budget: int
     details: tuple[int, ...] = ()
+    only: tuple[str, ...] = ()
 
     def watch(self, stream: Stream) -> Watch:
-        """All systems, before the first frame of `stream`."""
-        return Watch(self.core, self.budget, len(stream.frames), self.details)
+        """The systems, before the first frame of `stream`."""
+        return Watch(self.core, self.budget, len(stream.frames), self.details, self.only)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,8 @@ def play(rig: Rig, stream: Stream, asked: Mapping[int, Sequence[Asked]], extent:
         found.records += judged(stream, watch, asked[step], answers)
         if step < final or stream.kind != "busy":
             continue
-        found.worded += [wordings(rig.core, watch, item, stream.key) for item in asked[step][: extent.phrasings]]
+        if watch.has("hybrid"):
+            found.worded += [wordings(rig.core, watch, item, stream.key) for item in asked[step][: extent.phrasings]]
         if stream.number < extent.interference:
             last = Last(step, answers, watch.fingerprints())
             for name, alike in interference(rig, stream, asked[step], last).items():

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
@@ -108,6 +108,11 @@ class Lane:
         return frozenset().union(*self.made_of)
 
 
+def every() -> list[str]:
+    """The names of all systems but `detailK`."""
+    return ["blind", "oracle", "full", "window4", "carriers", "hybrid", *policies()]
+
+
 def policies() -> dict[str, dict[str, dict[str, Any]]]:
     """Every retention policy but the default, as its configuration."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
@@ -120,16 +125,18 @@ def policies() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 class Watch:
-    """All systems over one stream. `budget` carriers each; `details` are K of the further `detailK`."""
+    """Systems over one stream, `budget` carriers each: those in `only`, else all. `details` are K of more `detailK`."""
 
-    def __init__(self, core: Core, budget: int, frames: int, details: Sequence[int] = ()) -> None:
-        self.core, self.budget = core, budget
+    def __init__(
+        self, core: Core, budget: int, frames: int, details: Sequence[int] = (), only: Collection[str] = ()
+    ) -> None:
+        self.core, self.budget, self.only = core, budget, frozenset(only)
         self.details = {"carriers": 0, "hybrid": HYBRID, **{f"detail{k}": k for k in details}}
         self.frames: list[Frame] = []
         self.lanes = {"hybrid": self._lane(budget, max(self.details.values()), {"adjacent": {}})}
-        self.lanes |= {name: self._lane(budget, 0, spec) for name, spec in policies().items()}
+        self.lanes |= {name: self._lane(budget, 0, spec) for name, spec in policies().items() if self.has(name)}
         need = core.policy.positions.bound(frames, MAX_TOKENS + 64)
-        if need <= core.model.geometry.max_positions:
+        if self.has("full") and need <= core.model.geometry.max_positions:
             self.lanes["full"] = self._lane(max(1, frames), frames, {"fifo": {}})
 
     def absorb(self, frame: Frame) -> None:
@@ -137,28 +144,34 @@ class Watch:
         self.frames.append(frame)
         self._feed([(lane, frame) for lane in self.lanes.values()])
 
+    def has(self, name: str) -> bool:
+        """Whether this system is wanted."""
+        return not self.only or name in self.only
+
     @property
     def names(self) -> list[str]:
         """Systems, in the order of the table; `full` is missing where the checkpoint has too few positions."""
         rest = [name for name in self.lanes if name not in ("hybrid", "full")]
         full = ["full"] if "full" in self.lanes else []
-        return ["blind", "oracle", *full, "window4", *self.details, *rest]
+        return [name for name in ("blind", "oracle", *full, "window4", *self.details, *rest) if self.has(name)]
 
     def banks(self) -> dict[str, MemoryView]:
         """What a question asked now reads in the systems that have a bank."""
         now_s, visual = self.frames[-1].wall_s, self.core.model.geometry.visual
         views = {name: lane.bank.fork(now_s=now_s) for name, lane in self.lanes.items()}
-        return views | {name: newest(views["hybrid"], k, visual) for name, k in self.details.items()}
+        views |= {name: newest(views["hybrid"], k, visual) for name, k in self.details.items()}
+        return {name: view for name, view in views.items() if self.has(name)}
 
     def views(self, evidence: Sequence[Sequence[int]]) -> list[dict[str, MemoryView]]:
         """What each of several questions asked now reads in every system; `evidence` are the frames they rest on."""
         last = len(self.frames) - 1
         window, *oracles = self._afresh(
-            [range(max(0, last + 1 - WINDOW), last + 1), *(own or [last] for own in evidence)]
+            [range(max(0, last + 1 - WINDOW), last + 1), *(own or [last] for own in evidence if self.has("oracle"))]
         )
         empty = nothing(self._lane(1, 0, {"fifo": {}}).bank.fork(now_s=self.frames[-1].wall_s))
-        shared = {"blind": empty, "window4": window, **self.banks()}
-        return [{**shared, "oracle": own} for own in oracles]
+        shared = {name: view for name, view in (("blind", empty), ("window4", window)) if self.has(name)}
+        shared |= self.banks()
+        return [{**shared, "oracle": own} for own in oracles] if self.has("oracle") else [shared] * len(evidence)
 
     def _afresh(self, wanted: Sequence[Sequence[int]]) -> list[MemoryView]:
         """For every list of frames a memory of these alone, in full; long lists are thinned evenly to the budget."""

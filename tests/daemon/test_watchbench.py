@@ -76,6 +76,18 @@ def test_every_policy_is_compared(watch: Any) -> None:
     assert watch.names == [*known, *(name for name in retain.TABLE if name != "adjacent")]
 
 
+def test_only_what_is_wanted_is_run_and_is_the_same(bench: Any, core: Core, watch: Any, stream: Any) -> None:
+    assert set(bench.systems.every()) == set(watch.names) - {"detail1"}
+    for only in (("hybrid",), ("oracle", "drop"), ("blind", "window4")):
+        part = bench.systems.Watch(core, M, FRAMES, only=only)
+        for frame in stream.frames:
+            part.absorb(frame)
+        assert set(part.names) == set(only)
+        views, whole = part.views([(1, 2), ()]), watch.views([(1, 2), ()])
+        assert [set(own) for own in views] == [set(only)] * 2
+        assert all(equal(bench, views[place][name], whole[place][name]) for place in (0, 1) for name in only)
+
+
 def test_carriers_and_hybrid_are_the_daemons_bank(bench: Any, watch: Any, stream: Any) -> None:
     model = random_model()
     views = watch.views([(0,)])[0]
