@@ -1,10 +1,11 @@
 """What does each part of the training buy? Short trainings from one start that differ in one thing, measured alike.
 
-    python bench/ablation.py --begin runs/tiny/state.pt [--steps 200] [--streams 8] [--only NAME ...] [--out FILE]
+    python bench/ablation.py --begin STATE.pt [--steps 200] [--clips 6] [--streams 24] [--only NAME ...] [--out FILE]
 
-Every variant goes on from the weights in `--begin` for `--steps` steps of the recipe's stage `remember`, with the same
-seed and the same streets; then watchbench (`accuracy.py`) measures it on fresh streams. All have the same budget, too
-small to be good: read the differences, not the levels. Prints a table, then one JSON line.
+Every variant goes on from the weights in `--begin`, best those before the stage `remember`, for `--steps` steps of that
+stage with `--clips` clips a step, with the same seed and the same streets; then watchbench (`accuracy.py`) measures it
+on fresh streams, with the memory that it was trained for. All have the same budget, too small to be good: read the
+differences, not the levels. Prints a table, then one JSON line.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import subprocess
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,17 +41,23 @@ VARIANTS: dict[str, dict[str, Any]] = {  # name -> what differs from the recipe
     "k = 4": {"detail": (4,)},
     "no pointer": {"point": 0.0},
 }
+SYSTEMS = {  # name -> the systems of watchbench that it was trained for; the others: carriers and hybrid
+    "drop": ["drop"],
+    "merge": ["merge"],
+    "k = 0": ["carriers"],
+    "k = 1": ["detail1"],
+    "k = 4": ["hybrid"],
+}
 SHOWN = ("now", "needle", "order", "before_after", "count", "when", "absence", "all")
 
 
-def variant(plan: Plan, stage: Stage, steps: int, changes: Mapping[str, Any]) -> Plan:
-    """The recipe of one variant: `stage` for `steps` steps with `changes`."""
+def variant(plan: Plan, stage: Stage, changes: Mapping[str, Any]) -> Plan:
+    """The recipe of one variant: `stage` with `changes`."""
     of_data = {key: value for key, value in changes.items() if key in ("detail", "carriers", "retain")}
     of_stage = {key: value for key, value in changes.items() if key == "point"}
     short = stage.model_copy(
         update={
-            "steps": steps,
-            "warmup": min(stage.warmup, steps // 4),
+            "warmup": min(stage.warmup, stage.steps // 4),
             "data": replace(stage.data, **of_data),
             **of_stage,
         }
@@ -59,20 +66,23 @@ def variant(plan: Plan, stage: Stage, steps: int, changes: Mapping[str, Any]) ->
     return plan.model_copy(update={"positions": positions, "stages": {"remember": short}})
 
 
-def measure(checkpoint: Path, streams: int) -> dict[str, Any]:
-    """Watchbench's result for a checkpoint."""
+def measure(checkpoint: Path, systems: Sequence[str], streams: int) -> dict[str, dict[str, float]]:
+    """Watchbench's shares for a checkpoint, by system."""
     command = [sys.executable, "bench/accuracy.py", "--checkpoint", str(checkpoint), "--streams", str(streams)]
-    command += ["--systems", "carriers", "hybrid"]
+    command += ["--detail", "1"] if "detail1" in systems else []
+    command += ["--systems", *systems] if systems != ["detail1"] else ["--systems", "carriers"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    found: dict[str, dict[str, float]] = json.loads(done.stdout.splitlines()[-1])["systems"]
+    return {name: found[name] for name in systems}
 
 
-def show(rows: Mapping[str, Mapping[str, float]]) -> None:
-    """One line a variant, in percent."""
-    print(f"{'':18}" + "".join(f"{name:>13}" for name in SHOWN))
-    for name, cells in rows.items():
-        print(f"{name:18}" + "".join(f"{100 * cells.get(family, float('nan')):13.1f}" for family in SHOWN))
+def show(rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+    """One line a variant and system, in percent."""
+    print(f"{'trained with':18}{'asked with':12}" + "".join(f"{name:>13}" for name in SHOWN))
+    for name, systems in rows.items():
+        for system, cells in systems.items():
+            shares = "".join(f"{100 * cells.get(family, float('nan')):13.1f}" for family in SHOWN)
+            print(f"{name:18}{system:12}{shares}")
 
 
 def main() -> None:
@@ -81,6 +91,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "train" / "tiny.yaml")
     parser.add_argument("--begin", type=Path, required=True, help="state.pt that all variants start from")
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--clips", type=int, default=6, help="clips a step; the recipe has twice as many")
     parser.add_argument("--streams", type=int, default=24, help="streams that watchbench draws, of all kinds together")
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--folder", type=Path, default=Path("runs/ablation"))
@@ -89,16 +100,24 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
     plan = load_plan(args.config)
     stage = plan.stages["remember"]
-    rows: dict[str, dict[str, float]] = {}
+    few = replace(stage.data, clips=args.clips)
+    stage = stage.model_copy(update={"steps": args.steps, "data": few})
+    rows: dict[str, dict[str, dict[str, float]]] = {}
     for name in tqdm(args.only, desc="variants", file=sys.stderr):
         folder = args.folder / name.replace(" ", "-")
-        model = train(variant(plan, stage, args.steps, VARIANTS[name]), folder, args.begin)
+        model = train(variant(plan, stage, VARIANTS[name]), folder, args.begin)
         export(model, folder / "model")
-        systems = measure(folder / "model", args.streams)["systems"]
-        rows[name] = systems["hybrid" if not name.startswith("k = 0") else "carriers"]
+        rows[name] = measure(folder / "model", SYSTEMS.get(name, ["carriers", "hybrid"]), args.streams)
     show(rows)
     place = {"machine": machine(), "commit": commit(), "date": date()}
-    result = {"bench": "ablation", "steps": args.steps, "streams": args.streams, "variants": rows, **place}
+    result = {
+        "bench": "ablation",
+        "steps": args.steps,
+        "clips": args.clips,
+        "streams": args.streams,
+        "variants": rows,
+        **place,
+    }
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result))

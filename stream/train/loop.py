@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import math
+import pickle
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from stream.errors import ConfigError
@@ -185,11 +186,21 @@ def batches(run: Run, stage: Stage) -> Iterator[Batch]:
         return seer.features(seer.pixels(images))
 
     clips = Clips(recipe, shape, geo.image_px, model, see)
-    rest = Subset(clips, range(run.step, stage.steps))
-    loader: DataLoader[Batch] = DataLoader(
+    rest = Subset(_Packed(clips), range(run.step, stage.steps))
+    loader: DataLoader[bytes] = DataLoader(
         rest, batch_size=None, num_workers=1, prefetch_factor=4, multiprocessing_context="fork"
     )
-    return iter(loader)
+    return map(pickle.loads, loader)
+
+
+class _Packed(Dataset[bytes]):
+    """Batches as bytes: each of their many tensors would else be a file handed over on a socket, a fifth of a step."""
+
+    def __init__(self, clips: Clips) -> None:
+        self._clips = clips
+
+    def __getitem__(self, index: int) -> bytes:
+        return pickle.dumps(self._clips[index])
 
 
 def precision() -> AbstractContextManager[Any]:
