@@ -137,7 +137,7 @@ def play(rig: Rig, stream: Stream, asked: Mapping[int, Sequence[Asked]], extent:
 
 def ask_all(core: Core, watch: Watch, asked: Sequence[Asked]) -> list[dict[str, Said]]:
     """The answers of all systems to the questions of one moment, one question after the other."""
-    views = watch.views([item.question.evidence for item in asked])
+    views = watch.views([item.question.rests_on for item in asked])
     return [answer(core, item.question.text, own) for item, own in zip(asked, views, strict=True)]
 
 
@@ -230,7 +230,7 @@ def interference(rig: Rig, stream: Stream, asked: Sequence[Asked], noisy: Last) 
     watch = rig.watch(stream)
     for frame in stream.frames[: noisy.step + 1]:
         watch.absorb(frame)
-    views = watch.views([item.question.evidence for item in asked])
+    views = watch.views([item.question.rests_on for item in asked])
     talks = [Talk(rig.core, item.question.text, own) for item, own in zip(asked, views, strict=True)]
     while not all(talk.done for talk in talks):
         for talk in talks:

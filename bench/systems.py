@@ -1,7 +1,7 @@
 """Ways to remember, side by side on the same frames: every frame is seen once and absorbed by all of them in one batch.
 
     blind     no video at all: what guessing from the question gives
-    oracle    the frames that the answer rests on at full detail, and nothing else; the newest where it rests on none
+    oracle    all frames that the answer rests on at full detail, and nothing else; the newest where it rests on none
     full      every visual token of every kept frame, and all carriers
     window4   the last 4 kept frames at full detail and nothing else, as if the stream had begun with them
     carriers  one carrier a frame, at most M of them, no recent detail

@@ -33,7 +33,8 @@ class Question:
     text: str
     answer: str  # with a mark where a time stands
     step: int
-    evidence: tuple[int, ...]  # remembered frames on which the answer rests; () when it rests on nothing
+    evidence: tuple[int, ...]  # remembered frames that show the answer; () when it rests on nothing
+    rests_on: tuple[int, ...]  # these and what must be known to find them, as what came before the thing asked for
     age_s: float  # from the last of them to frame `step`
     span_s: tuple[float, float] | None  # what the mark stands for
     slots: tuple[tuple[str, str], ...]  # the words in the template's places
@@ -67,6 +68,7 @@ def ask(
         answer=draft.answer,
         step=step,
         evidence=evidence,
+        rests_on=tuple(sorted({*evidence, *(frame for frames in draft.needs for frame in frames if frame in known)})),
         age_s=float(truth.times_s[step] - truth.times_s[evidence[-1]]) if evidence else 0.0,
         span_s=draft.span_s,
         slots=draft.slots,

@@ -94,6 +94,10 @@ def test_questions_are_well_formed() -> None:
         assert question.family == KINDS[question.kind]
         assert list(evidence) == sorted(set(evidence))
         assert all(0 <= frame <= step for frame in evidence)
+        assert set(evidence) <= set(question.rests_on)
+        assert held is None or set(question.rests_on) <= held
+        if question.kind in ("after", "before") and evidence and held is None:
+            assert len(question.rests_on) > len(evidence) or question.answer == "nothing", "both things are needed"
         assert held is None or question.kind.startswith(PRESENT) or set(evidence) <= held
         age_s = truth.times_s[step] - truth.times_s[evidence[-1]] if evidence else 0.0
         assert question.age_s == pytest.approx(age_s)

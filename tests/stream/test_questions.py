@@ -279,7 +279,7 @@ def test_rephrasing_keeps_what_is_asked() -> None:
 
 
 def said(answer: str, span_s: tuple[float, float] | None = None) -> Question:
-    return Question("now", "now_what", "", answer, 0, (0,), 0.0, span_s, (), "now_what")
+    return Question("now", "now_what", "", answer, 0, (0,), (0,), 0.0, span_s, (), "now_what")
 
 
 @pytest.mark.parametrize(
