@@ -189,7 +189,7 @@ def test_bf16_only_where_it_pays() -> None:
 
 
 def test_the_shipped_tiny_model() -> None:
-    """It loads, names things of all kinds that it sees by day, and its files stay small. Watchbench measures the rest."""
+    """It loads, names the things that it sees by day, and its files stay small. Watchbench measures the rest."""
     from stream.train.questions import ask, right
     from stream.train.script import Style
     from stream.train.truth import Truth
