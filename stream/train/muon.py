@@ -21,7 +21,7 @@ RMS = 0.5  # root mean square of a step over its rate: about AdamW's, so that bo
 def orthogonal(matrices: Tensor) -> Tensor:
     """[n, A, B] -> the same singular vectors with singular values near 1 (0.7 to 1.2), by Newton and Schulz."""
     tall = matrices.shape[-2] > matrices.shape[-1]
-    found = matrices.mT if tall else matrices
+    found: Tensor = matrices.mT if tall else matrices
     found = found / found.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
     a, b, c = QUINTIC
     for _ in range(ROUNDS):
