@@ -1,6 +1,6 @@
 """What does each part of the training buy? Short trainings from one start that differ in one thing, measured alike.
 
-    python bench/ablation.py --begin STATE.pt [--steps 200] [--clips 6] [--streams 24] [--only NAME ...] [--out FILE]
+    python bench/ablation.py --begin STATE.pt|DIR [--steps 200] [--clips N] [--streams 24] [--only NAME ...]
 
 Every variant goes on from the weights in `--begin`, best those before the stage `remember`, for `--steps` steps of that
 stage with `--clips` clips a step, with the same seed and the same streets; then watchbench (`accuracy.py`) measures it
@@ -89,7 +89,7 @@ def main() -> None:
     """Train, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "train" / "tiny.yaml")
-    parser.add_argument("--begin", type=Path, required=True, help="state.pt that all variants start from")
+    parser.add_argument("--begin", type=Path, required=True, help="state.pt or checkpoint that all variants start from")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--clips", type=int, default=6, help="clips a step; the recipe has twice as many")
     parser.add_argument("--streams", type=int, default=24, help="streams that watchbench draws, of all kinds together")

@@ -185,7 +185,9 @@ def replay(
 def train(
     config: Annotated[Path, typer.Option("--config", "-c", help="recipe, e.g. configs/train/tiny.yaml")],
     out: Annotated[Path | None, typer.Option(help="state, metrics, checkpoint; default runs/NAME")] = None,
-    begin: Annotated[Path | None, typer.Option(help="state.pt of another run to start from")] = None,
+    begin: Annotated[
+        Path | None, typer.Option(help="state.pt of another run, or a checkpoint directory, to start from")
+    ] = None,
     threads: Annotated[int, typer.Option(help="torch threads; 0 takes torch's own choice", min=0)] = 0,
 ) -> None:
     """Train a model by a recipe; started again, it goes on where it was."""

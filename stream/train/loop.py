@@ -25,6 +25,7 @@ from tqdm import tqdm
 from stream.errors import ConfigError
 from stream.model import card, tiny
 from stream.model.llava_onevision import LlavaOnevision
+from stream.model.loading import open_model
 from stream.train.data import Batch, Clips, Recipe
 from stream.train.loss import Eyes, Found, losses
 from stream.train.muon import Muon
@@ -114,22 +115,20 @@ def start(plan: Plan) -> LlavaOnevision:
 def train(plan: Plan, out: Path, begin: Path | None = None) -> LlavaOnevision:
     """Run a recipe to its end, from `out/state.pt` where there is one; checkpoint and metrics go to `out`.
 
-    `begin`: a state.pt of another run whose weights are the start (ablations share their first stages).
+    `begin`: a state.pt of another run, or a checkpoint directory, whose weights are the start.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     model = start(plan)
     run = Run(plan, model, Eyes(model.geometry.width), out)
     saved: dict[str, Any] | None = None
-    first = out / "state.pt" if (out / "state.pt").exists() else begin
-    if first is not None:
-        saved = torch.load(first, weights_only=True)
+    if (out / "state.pt").exists():
+        saved = torch.load(out / "state.pt", weights_only=True)
         run.model.net.load_state_dict(saved["net"])
-        if first == begin:
-            saved = None
-        else:
-            run.eyes.load_state_dict(saved["eyes"])
-            run.stage, run.step = saved["stage"], saved["step"]
+        run.eyes.load_state_dict(saved["eyes"])
+        run.stage, run.step = saved["stage"], saved["step"]
+    elif begin is not None:
+        run.model.net.load_state_dict(_weights(begin))
     for number, (name, stage) in enumerate(plan.stages.items()):
         if number < run.stage:
             continue
@@ -145,6 +144,15 @@ def train(plan: Plan, out: Path, begin: Path | None = None) -> LlavaOnevision:
             saved = None
         _stage(run, name, stage)
     return run.model
+
+
+def _weights(begin: Path) -> dict[str, Tensor]:
+    if not begin.is_dir():
+        found: dict[str, Tensor] = torch.load(begin, weights_only=True)["net"]
+        return found
+    model = open_model(str(begin), "cpu")
+    assert isinstance(model, LlavaOnevision)
+    return dict(model.net.state_dict())
 
 
 def _optimizers(run: Run, stage: Stage) -> tuple[torch.optim.Optimizer, ...]:

@@ -202,3 +202,14 @@ def test_a_bad_recipe_names_its_key(tmp_path: Path) -> None:
     path.write_text("stages: {look: {steps: many, lr: 1.0e-3, data: {clips: 1, frames: [1]}}}")
     with pytest.raises(ConfigError, match=r"bad\.yaml: stages\.look\.steps"):
         load_plan(path)
+
+
+def test_a_training_goes_on_from_another_state_or_checkpoint(tmp_path: Path) -> None:
+    model = start(Plan(seed=1, stages={}))
+    torch.save({"net": model.net.state_dict()}, tmp_path / "other.pt")
+    export(model, tmp_path / "checkpoint")
+    for begin, near in (("other.pt", 0.0), ("checkpoint", 0.01)):
+        found = train(Plan(stages={}), tmp_path / f"from-{begin}", tmp_path / begin)
+        for (name, one), (_, two) in zip(model.net.named_parameters(), found.net.named_parameters(), strict=True):
+            assert torch.allclose(one, two, rtol=near, atol=0.0), name
+            assert two.dtype == torch.float32
