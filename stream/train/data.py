@@ -5,6 +5,7 @@ street -> frames as a gate leaves them -> tower -> rehearsed bank -> questions i
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -44,6 +45,8 @@ class Recipe:
     typos: float = 0.0
     slot: int = 28  # tokens a question and its answer may take; longer ones are not asked
     styles: tuple[dict[str, Any], ...] = ({},)  # drawn per clip
+    ungated: float = 0.0  # share of the clips in which still frames come too, as from a noisy camera
+    turns: int = 1  # batches made of the same clips, each with its own memories, moments and questions
     seed: int = 0
 
 
@@ -88,10 +91,10 @@ class Codec(Protocol):
         ...
 
 
-def admitted(street: Street, count: int, rng: np.random.Generator) -> list[float]:
+def admitted(street: Street, count: int, rng: np.random.Generator, ungated: bool = False) -> list[float]:
     """Times of at most `count` frames as a gate leaves them: what moves or changes, and of what is still a little."""
     rate = rng.uniform(0.7, 1.6)
-    lazy = rng.uniform(0.0, 0.4)  # how much of the still time gets through all the same
+    lazy = 1.0 if ungated else rng.uniform(0.0, 0.4)  # how much of the still time gets through all the same
     grid = (np.arange(int(street.seconds * rate)) + rng.uniform(-0.25, 0.25, int(street.seconds * rate)) + 0.5) / rate
     kept: list[float] = []
     spare: list[float] = []
@@ -119,13 +122,16 @@ class Clip:
     truth: Truth
 
 
-def draw(rng: np.random.Generator, frames: int, styles: Sequence[dict[str, Any]], image_px: int) -> Clip:
-    """A stretch of a fresh street, as `frames` pictures."""
+def draw(
+    rng: np.random.Generator, frames: int, styles: Sequence[dict[str, Any]], image_px: int, ungated: float = 0.0
+) -> Clip:
+    """A stretch of a fresh street, as `frames` pictures; still ones too with probability `ungated`."""
+    noisy = ungated > 0.0 and rng.random() < ungated
     style = Style(**styles[int(rng.integers(len(styles)))])
     seconds, times = frames * float(rng.uniform(1.6, 4.0)) + 6.0, list[float]()
     while len(times) < frames:  # a camera that fails for long may leave too few
         street = Street(int(rng.integers(2**31)), seconds, style)
-        times = admitted(street, frames, rng)
+        times = admitted(street, frames, rng, noisy)
         seconds *= 1.3
     images = np.stack([street.render(t_s, image_px, image_px) for t_s in times])
     return Clip(images, Truth.of(street, times))
@@ -141,6 +147,20 @@ class _Put:
     shelf: Shelf
 
 
+@dataclass(frozen=True, slots=True)
+class _Scenes:
+    """What one drawing of clips shows; tensors as in `Batch`."""
+
+    number: int
+    clips: list[Clip]
+    images: Tensor
+    facts: Tensor
+    sights: Tensor
+    cells: Tensor
+    feats: Tensor | None
+    rng: np.random.Generator  # as the drawing left it
+
+
 class Clips(Dataset[Batch]):
     """Item i is batch i of a stage. `see` turns pictures uint8 [F, H, W, 3] into visual tokens [F, N, D]."""
 
@@ -154,30 +174,49 @@ class Clips(Dataset[Batch]):
         if unknown:
             raise ValueError(f"kinds: no such question kind: {', '.join(sorted(unknown))}")
         self._kinds, self._chance = names, weights / weights.sum()
+        self._shown: _Scenes | None = None
 
     def __getitem__(self, index: int) -> Batch:
         recipe = self.recipe
-        rng = np.random.default_rng((recipe.seed, index))
-        frames = int(rng.choice(recipe.frames))
-        clips = [draw(rng, frames, recipe.styles, self.image_px) for _ in range(recipe.clips)]
-        images = torch.from_numpy(np.stack([clip.images for clip in clips]))
-        known = torch.from_numpy(np.stack([facts(clip.truth) for clip in clips]))
-        shown = torch.from_numpy(np.stack([sights(clip.truth) for clip in clips]))
-        placed = torch.from_numpy(np.stack([cells(clip.truth, self.shape.patches) for clip in clips]))
-        if recipe.questions == 0:
-            return Batch(images, None, known, shown, placed, None, None)
-        with torch.no_grad():
-            feats = self.see(images.flatten(0, 1)).float()
-        feats = feats.view(recipe.clips, frames, *feats.shape[1:])
+        number, turn = divmod(index, recipe.turns)
+        if self._shown is None or self._shown.number != number:
+            self._shown = self._scenes(number)
+        scenes = self._shown
+        seen = scenes.facts, scenes.sights, scenes.cells
+        if scenes.feats is None:
+            return Batch(scenes.images, None, *seen, None, None)
+        frames = scenes.images.shape[1]
+        rng = np.random.default_rng((recipe.seed, number, turn)) if turn else copy.deepcopy(scenes.rng)
         detail = int(rng.choice(recipe.detail))
         carriers = min(int(rng.choice(recipe.carriers)), frames)
         lives = []
-        for clip, row in zip(clips, feats, strict=True):
+        for clip, row in zip(scenes.clips, scenes.feats, strict=True):
             retain = recipe.retain[rng.integers(len(recipe.retain))]
             keep = Keeping(carriers, frames if detail == ALL_FRAMES else min(detail, frames), retain, recipe.positions)
             lives.append(self._live(clip.truth, row.mean(1), keep, rng))
         script, asked = self._tensors(lives)
-        return Batch(images, feats, known, shown, placed, script, asked)
+        return Batch(scenes.images, scenes.feats, *seen, script, asked)
+
+    def _scenes(self, number: int) -> _Scenes:
+        recipe = self.recipe
+        rng = np.random.default_rng((recipe.seed, number))
+        frames = int(rng.choice(recipe.frames))
+        clips = [draw(rng, frames, recipe.styles, self.image_px, recipe.ungated) for _ in range(recipe.clips)]
+        images = torch.from_numpy(np.stack([clip.images for clip in clips]))
+        feats: Tensor | None = None
+        if recipe.questions:
+            with torch.no_grad():
+                feats = self.see(images.flatten(0, 1)).float().unflatten(0, (recipe.clips, frames))
+        return _Scenes(
+            number=number,
+            clips=clips,
+            images=images,
+            facts=torch.from_numpy(np.stack([facts(clip.truth) for clip in clips])),
+            sights=torch.from_numpy(np.stack([sights(clip.truth) for clip in clips])),
+            cells=torch.from_numpy(np.stack([cells(clip.truth, self.shape.patches) for clip in clips])),
+            feats=feats,
+            rng=rng,
+        )
 
     def _live(
         self, truth: Truth, digests: Tensor, keep: Keeping, rng: np.random.Generator

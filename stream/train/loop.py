@@ -44,6 +44,7 @@ class Stage(BaseModel):
     lr: float
     data: Recipe
     warmup: int = 100
+    horizon_steps: int | None = None  # when the rate would reach its floor; a stage that ends earlier ends at a higher one
     see: float = 0.0  # weight of the probe's loss
     point: float = 0.0  # weight of the pointer's loss
     eyes_rate: float = 1.0  # of `lr`, for tower, projector and probe: sight that is there is lost at a high rate
@@ -222,7 +223,7 @@ def _stage(run: Run, name: str, stage: Stage) -> None:
     tally = _Tally(run.out / "metrics.jsonl", name)
     with tqdm(total=stage.steps, initial=run.step, desc=name, unit="step", smoothing=0.02) as bar:
         for batch in batches(run, stage):
-            rate = _rate(stage, run.step)
+            rate = learning_rate(stage, run.step)
             for group in itertools.chain(*(optimizer.param_groups for optimizer in run.optimizers)):
                 group["lr"] = rate * group["rate"]
             with precision():
@@ -278,11 +279,11 @@ class _Tally:
         return means
 
 
-def _rate(stage: Stage, step: int) -> float:
-    """Linear warm-up, then a cosine down to a twentieth."""
+def learning_rate(stage: Stage, step: int) -> float:
+    """Linear warm-up, then a cosine down to a twentieth at the horizon."""
     if step < stage.warmup:
         return stage.lr * (step + 1) / stage.warmup
-    way = (step - stage.warmup) / max(1, stage.steps - stage.warmup)
+    way = (step - stage.warmup) / max(1, (stage.horizon_steps or stage.steps) - stage.warmup)
     return stage.lr * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * way)))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from stream.errors import ConfigError
 from stream.model.loading import open_model
 from stream.train import loop
 from stream.train.data import ALL_FRAMES, FAMILIES, IGNORE, Batch, Clips, Recipe, admitted, draw
-from stream.train.loop import Plan, Stage, export, load_plan, start, train
+from stream.train.loop import Plan, Stage, export, learning_rate, load_plan, start, train
 from stream.train.loss import Eyes, losses, pointing
 from stream.train.plot import plot
 from stream.train.questions import KINDS
@@ -106,6 +108,37 @@ def test_a_gate_leaves_what_moves() -> None:
     clip = draw(rng, 5, ({},), 96)
     assert clip.images.shape == (5, 96, 96, 3)
     assert len(clip.truth.times_s) == 5
+
+
+def test_a_noisy_camera_leaves_everything() -> None:
+    street = Street(0, 90.0, Style(pause_s=30.0))
+    times = admitted(street, 40, np.random.default_rng(1), ungated=True)
+    still = [t_s for t_s in times if not any(event.direction for event, _ in street.at(t_s))]
+    assert len(still) > 10
+    assert max(later - earlier for earlier, later in pairwise(times)) < 2.5
+
+
+def test_clips_take_turns(model: loop.LlavaOnevision) -> None:
+    """Two batches show the same and ask differently; each is the same in whichever order they are drawn."""
+    recipe = replace(RECIPE, turns=2, ungated=0.5)
+    data = clips(recipe, model)
+    first, second, third = data[2], data[3], data[4]
+    assert torch.equal(first.images, second.images)
+    assert not torch.equal(first.images, third.images)
+    assert not same(first.asked, second.asked)
+    assert same(clips(recipe, model)[3], second)
+    assert same(data[2], first)
+    assert same(data[2], first)
+
+
+def test_the_rate_warms_up_and_falls_to_its_floor() -> None:
+    stage = Stage(steps=100, lr=1.0, warmup=10, data=RECIPE)
+    rates = [learning_rate(stage, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == rates[10] == pytest.approx(1.0)
+    assert rates[99] == pytest.approx(0.05, abs=0.001)
+    cut = stage.model_copy(update={"steps": 55, "horizon_steps": 100})
+    assert [learning_rate(cut, step) for step in range(55)] == rates[:55]
 
 
 def test_an_unknown_kind_is_named(model: loop.LlavaOnevision) -> None:
