@@ -8,9 +8,8 @@ from itertools import pairwise
 from stream.marks import AGO, CLOCK, SPAN
 from stream.train.asking import NO, NOT_SEEN, NOTHING, YES, Draft, Moment
 from stream.train.things import PAINTS, Thing
-from stream.train.truth import MOVERS
+from stream.train.truth import MOST, MOVERS
 
-MOST = 9  # counts are asked up to here
 WAYS = {-1: "to the left", 1: "to the right"}
 PLURALS = {"person": "people", "bus": "buses"}
 

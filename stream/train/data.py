@@ -19,7 +19,7 @@ from stream.positions import TABLE
 from stream.train.questions import KINDS, Question, ask
 from stream.train.rehearsal import Keeping, Rehearsal, Shape, Shelf
 from stream.train.script import Style
-from stream.train.truth import Truth, cells, facts, sights
+from stream.train.truth import Truth, cells, facts, recaps, sights
 from stream.train.unroll import Detail, Script, Shelves
 from stream.train.world import Street
 
@@ -72,6 +72,7 @@ class Batch:
     cells: Tensor  # int64 [B, F, P, 2] see `truth.cells`
     script: Script | None
     asked: Asked | None
+    recap: Tensor | None = None  # int64 [B, F, 3] see `truth.recaps`
 
 
 class Codec(Protocol):
@@ -195,7 +196,9 @@ class Clips(Dataset[Batch]):
             keep = Keeping(carriers, frames if detail == ALL_FRAMES else min(detail, frames), retain, recipe.positions)
             lives.append(self._live(clip.truth, row.mean(1), keep, rng))
         script, asked = self._tensors(lives)
-        return Batch(scenes.images, scenes.feats, *seen, script, asked)
+        held = [[shelf.held for shelf in shelves] for shelves, _ in lives]
+        recap = np.stack([recaps(clip.truth, known) for clip, known in zip(scenes.clips, held, strict=True)])
+        return Batch(scenes.images, scenes.feats, *seen, script, asked, torch.from_numpy(recap))
 
     def _scenes(self, number: int) -> _Scenes:
         recipe = self.recipe

@@ -27,7 +27,7 @@ from stream.model import card, tiny
 from stream.model.llava_onevision import LlavaOnevision
 from stream.model.loading import open_model
 from stream.train.data import Batch, Clips, Recipe
-from stream.train.loss import Eyes, Found, losses
+from stream.train.loss import Eyes, Found, Recap, losses
 from stream.train.muon import Muon
 from stream.train.phrasings import corpus
 from stream.train.rehearsal import Shape
@@ -44,9 +44,10 @@ class Stage(BaseModel):
     lr: float
     data: Recipe
     warmup: int = 100
-    horizon_steps: int | None = None  # when the rate would reach its floor; a stage that ends earlier ends at a higher one
+    horizon_steps: int | None = None  # when the rate would be at its floor: a stage may end before
     see: float = 0.0  # weight of the probe's loss
     point: float = 0.0  # weight of the pointer's loss
+    recap: float = 0.0  # weight of the second probe's loss: what carriers know of what came before them
     eyes_rate: float = 1.0  # of `lr`, for tower, projector and probe: sight that is there is lost at a high rate
     freeze_eyes: bool = False  # tower and projector stay as they are: memory cannot spoil sight, and steps are cheaper
 
@@ -71,6 +72,7 @@ class Run:
     plan: Plan
     model: LlavaOnevision
     eyes: Eyes
+    recap: Recap
     out: Path
     stage: int = 0
     step: int = 0
@@ -86,6 +88,7 @@ class Run:
             "net": self.model.net.state_dict(),
             "seer": self.seer.net.state_dict(),
             "eyes": self.eyes.state_dict(),
+            "recap": self.recap.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
         part = self.out / "state.part"
@@ -121,12 +124,13 @@ def train(plan: Plan, out: Path, begin: Path | None = None) -> LlavaOnevision:
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     model = start(plan)
-    run = Run(plan, model, Eyes(model.geometry.width), out)
+    run = Run(plan, model, Eyes(model.geometry.width), Recap(model), out)
     saved: dict[str, Any] | None = None
     if (out / "state.pt").exists():
         saved = torch.load(out / "state.pt", weights_only=True)
         run.model.net.load_state_dict(saved["net"])
         run.eyes.load_state_dict(saved["eyes"])
+        run.recap.load_state_dict(saved["recap"])
         run.stage, run.step = saved["stage"], saved["step"]
     elif begin is not None:
         run.model.net.load_state_dict(_weights(begin))
@@ -162,16 +166,17 @@ def _optimizers(run: Run, stage: Stage) -> tuple[torch.optim.Optimizer, ...]:
     sight = (model.vision_tower, model.multi_modal_projector, run.eyes)
     for part in sight:
         part.requires_grad_(not stage.freeze_eyes)
+    run.recap.requires_grad_(stage.recap > 0.0)
     run.model.net.zero_grad(set_to_none=True)  # gradients of what is frozen now would still count when clipping
     seeing = {id(item) for part in sight for item in part.parameters()}
     ends = {
         id(item)
-        for part in (model.get_input_embeddings(), run.model.net.lm_head, run.eyes)
+        for part in (model.get_input_embeddings(), run.model.net.lm_head, run.eyes, run.recap)
         for item in part.parameters()
     }
     ends |= {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
     groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = defaultdict(list)
-    for item in (*run.model.net.parameters(), *run.eyes.parameters()):
+    for item in (*run.model.net.parameters(), *run.eyes.parameters(), *run.recap.parameters()):
         if item.requires_grad:
             groups[item.ndim == 2 and id(item) not in ends, id(item) in seeing, item.ndim > 1].append(item)
     split: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
@@ -227,8 +232,8 @@ def _stage(run: Run, name: str, stage: Stage) -> None:
             for group in itertools.chain(*(optimizer.param_groups for optimizer in run.optimizers)):
                 group["lr"] = rate * group["rate"]
             with precision():
-                found = losses(model, run.eyes, batch, stage.freeze_eyes)
-            weights = {"see": stage.see, "answer": 1.0, "point": stage.point}
+                found = losses(model, run.eyes, batch, stage.freeze_eyes, run.recap if stage.recap else None)
+            weights = {"see": stage.see, "answer": 1.0, "point": stage.point, "recap": stage.recap}
             loss = sum((weights[key] * value for key, value in found.losses.items()), torch.zeros(()))
             for optimizer in run.optimizers:
                 optimizer.zero_grad(set_to_none=True)

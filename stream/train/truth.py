@@ -35,6 +35,8 @@ FACTS: tuple[str, ...] = (  # and what may be true of several things at once
 UNSURE = -100
 CLEAR, LITTLE = 0.3, 0.05  # share of a cell from which a thing stands in it, and up to which it does not
 _AT = {name: place for place, name in enumerate(FACTS)}
+MOST = 9  # things that anybody is asked to count
+RECAP: tuple[int, ...] = (len(SIGHTS["kind"]), len(SIGHTS["colour"]), MOST + 1)  # values of each entry of `recaps`
 
 
 @dataclass(frozen=True)
@@ -222,3 +224,34 @@ def cells(truth: Truth, grid: tuple[int, int]) -> np.ndarray:
         if truth.coloured[frame]:
             found[frame, ..., 1] = np.where(clear, colours[best], UNSURE)
     return found.reshape(len(found), rows * columns, 2)
+
+
+def recaps(truth: Truth, held: Sequence[frozenset[int]]) -> np.ndarray:
+    """What passed before the thing that each frame shows, or last where it shows none, and how many passed by then.
+
+    `held`: the frames that the memory still holds when each frame comes; what it no longer holds is not asked of it.
+    int64 [F, 3]: places in SIGHTS["kind"] and SIGHTS["colour"], a count up to MOST; UNSURE where nobody can say.
+    """
+    found = np.full((len(truth.times_s), len(RECAP)), UNSURE, dtype=np.int64)
+    movers = [number for number, event in enumerate(truth.events) if event.thing.kind in MOVERS]
+    for step, (row, known) in enumerate(zip(found, held, strict=True)):
+        if truth.fault[step] == "black" or any(number in movers for number in truth.unclear(step)):
+            continue
+        begun = {number: truth.frames_of(number, step) for number in truth.seen(step) if number in movers}
+        remembered = {number for number, frames in begun.items() if known & set(frames)}
+        share = truth.share[step]
+        here = [number for number in movers if share[number] > SLIVER]
+        if len(begun) <= MOST and all(number in remembered or number in here for number in begun):
+            row[2] = len(begun)
+        if len(here) > 1 or any(share[number] < SEEN for number in here):
+            continue
+        until = begun[here[0]][0] if here else step + 1
+        past = [number for number, frames in begun.items() if number not in here and frames[0] <= until]
+        firsts = [begun[number][0] for number in past[-2:]]
+        if not past:
+            row[0] = SIGHTS["kind"].index(NOTHING)
+        elif firsts[-1] < until and len(set(firsts)) == len(firsts) and past[-1] in remembered:
+            thing = truth.thing(past[-1], step)
+            row[0] = SIGHTS["kind"].index(thing.kind)
+            row[1] = SIGHTS["colour"].index(thing.colour) if thing.colour else UNSURE
+    return found

@@ -17,7 +17,7 @@ from stream.model.loading import open_model
 from stream.train import loop
 from stream.train.data import ALL_FRAMES, FAMILIES, IGNORE, Batch, Clips, Recipe, admitted, draw
 from stream.train.loop import Plan, Stage, export, learning_rate, load_plan, start, train
-from stream.train.loss import Eyes, losses, pointing
+from stream.train.loss import Eyes, Recap, losses, pointing
 from stream.train.plot import plot
 from stream.train.questions import KINDS
 from stream.train.rehearsal import Shape
@@ -212,6 +212,22 @@ def test_every_loss_is_there(model: loop.LlavaOnevision) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_carriers_are_asked_what_came_before(model: loop.LlavaOnevision) -> None:
+    """The second probe reads carriers and nothing else, and its gradient ends below the layer that it reads."""
+    batch = clips(RECIPE, model)[0]
+    recap = Recap(model)
+    given: list[tuple[int, ...]] = []
+    recap.register_forward_pre_hook(lambda _, states: given.extend(tuple(part.shape) for part in states))
+    found = losses(model, Eyes(model.geometry.width), batch, frozen=True, recap=recap)
+    assert given == [(2, 6, model.geometry.width)] * 2
+    assert "recap" not in losses(model, Eyes(model.geometry.width), batch, frozen=True).losses
+    model.net.zero_grad(set_to_none=True)
+    found.losses["recap"].backward()  # type: ignore[no-untyped-call]
+    reached = [layer.mlp.up_proj.weight.grad is not None for layer in model.language.layers]
+    assert reached == [depth < recap.depths[1] for depth in range(len(reached))]
+    model.net.zero_grad(set_to_none=True)
+
+
 def test_it_learns(tmp_path: Path) -> None:
     """Forty steps of small batches: answers become clearly likelier than they were."""
     data = Recipe(clips=4, frames=(2,), questions=4, kinds={"now_what": 1}, slot=40, seed=3)

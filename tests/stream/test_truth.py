@@ -8,7 +8,7 @@ import pytest
 from stream.train.events import Change, Event, Fault, Fixture
 from stream.train.script import Style
 from stream.train.things import Thing
-from stream.train.truth import FACTS, SIGHTS, UNSURE, Truth, cells, facts, sights
+from stream.train.truth import FACTS, SIGHTS, UNSURE, Truth, cells, facts, recaps, sights
 from stream.train.world import Street
 
 CALM = Style(lights=("day",), weather=False, fixtures=())
@@ -92,3 +92,37 @@ def test_a_black_picture_shows_nothing_else() -> None:
     assert said(sights(truth)[0]) == {"hour": "black"}
     assert said(sights(truth)[1])["gate"] == "open"
     assert (cells(truth, (6, 6))[0, :, 0] == 0).all()
+
+
+def test_what_came_before_is_told_while_it_is_remembered() -> None:
+    dog = Event(Thing("dog", "black"), 10.0, 16.0, 1, ground=0.8)
+    truth = Truth.of(street(CAR, dog), [0.5, 5.0, 9.0, 13.0, 18.0])
+    assert told(truth, [(), (0,), (0, 1), (0, 1, 2), (0, 1, 2, 3)]) == [
+        ("nothing", "", 0),
+        ("nothing", "", 1),
+        ("car", "red", 1),
+        ("car", "red", 2),
+        ("dog", "black", 2),
+    ]
+    assert told(truth, [(), (), (), (0,), (3,)])[2:] == [("", "", ""), ("", "", ""), ("dog", "black", "")]
+
+
+def test_nobody_says_what_came_before_two_things_or_a_sliver() -> None:
+    met = Truth.of(street(CAR, BIRD), [0.5, 6.0, 8.8])
+    assert told(met, [(), (0,), (0, 1)])[1] == ("", "", 2), "two are in view"
+    sliver = Truth.of(street(CAR), [0.5, 2.3])
+    assert told(sliver, [(), (0,)])[1] == ("", "", "")
+    together = Truth.of(street(CAR, Event(Thing("cat", "gray"), 2.0, 8.0, -1, ground=0.6)), [0.5, 5.0, 12.0])
+    assert told(together, [(), (0,), (0, 1)])[2] == ("", "", 2), "neither came last"
+
+
+def told(truth: Truth, held: list[tuple[int, ...]]) -> list[tuple[str, str, int | str]]:
+    kinds, colours = SIGHTS["kind"], SIGHTS["colour"]
+    return [
+        (
+            "" if kind == UNSURE else kinds[kind],
+            "" if colour == UNSURE else colours[colour],
+            "" if count == UNSURE else int(count),
+        )
+        for kind, colour, count in recaps(truth, [frozenset(frames) for frames in held])
+    ]
