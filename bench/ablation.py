@@ -62,8 +62,9 @@ def variant(plan: Plan, stage: Stage, changes: Mapping[str, Any]) -> Plan:
             **of_stage,
         }
     )
+    bank = max(stage.data.carriers)  # what all are measured with, whatever they were trained for
     positions = changes.get("positions", plan.positions)
-    return plan.model_copy(update={"positions": positions, "stages": {"remember": short}})
+    return plan.model_copy(update={"positions": positions, "carriers": bank, "stages": {"remember": short}})
 
 
 def measure(checkpoint: Path, systems: Sequence[str], streams: int) -> dict[str, dict[str, float]]:

@@ -209,7 +209,8 @@ class Clips(Dataset[Batch]):
         feats: Tensor | None = None
         if recipe.questions:
             with torch.no_grad():
-                feats = self.see(images.flatten(0, 1)).float().unflatten(0, (recipe.clips, frames))
+                feats = self.see(images.flatten(0, 1)).float()
+            feats = feats.view(recipe.clips, frames, *feats.shape[1:])
         return _Scenes(
             number=number,
             clips=clips,
