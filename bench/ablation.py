@@ -103,24 +103,18 @@ def main() -> None:
     stage = plan.stages["remember"]
     few = replace(stage.data, clips=args.clips)
     stage = stage.model_copy(update={"steps": args.steps, "data": few})
+    place = {"machine": machine(), "commit": commit(), "date": date()}
+    budget = {"steps": args.steps, "clips": args.clips, "streams": args.streams}
     rows: dict[str, dict[str, dict[str, float]]] = {}
+    result = {"bench": "ablation", **budget, "variants": rows, **place}
     for name in tqdm(args.only, desc="variants", file=sys.stderr):
         folder = args.folder / name.replace(" ", "-")
         model = train(variant(plan, stage, VARIANTS[name]), folder, args.begin)
         export(model, folder / "model")
         rows[name] = measure(folder / "model", SYSTEMS.get(name, ["carriers", "hybrid"]), args.streams)
+        if args.out:  # after each: hours of work should not hang on the last of them
+            args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     show(rows)
-    place = {"machine": machine(), "commit": commit(), "date": date()}
-    result = {
-        "bench": "ablation",
-        "steps": args.steps,
-        "clips": args.clips,
-        "streams": args.streams,
-        "variants": rows,
-        **place,
-    }
-    if args.out:
-        args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result))
 
 
