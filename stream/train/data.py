@@ -49,6 +49,11 @@ class Recipe:
     turns: int = 1  # batches made of the same clips, each with its own memories, moments and questions
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, value in (("clips", self.clips), ("turns", self.turns)):
+            if value < 1:
+                raise ValueError(f"{name} is at least 1; got {value}")
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:

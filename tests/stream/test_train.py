@@ -251,6 +251,9 @@ def test_a_bad_recipe_names_its_key(tmp_path: Path) -> None:
     path.write_text("stages: {look: {steps: many, lr: 1.0e-3, data: {clips: 1, frames: [1]}}}")
     with pytest.raises(ConfigError, match=r"bad\.yaml: stages\.look\.steps"):
         load_plan(path)
+    path.write_text("stages: {look: {steps: 1, lr: 1.0e-3, data: {clips: 1, frames: [1], turns: 0}}}")
+    with pytest.raises(ConfigError, match=r"bad\.yaml: stages\.look\.data: .*turns is at least 1; got 0"):
+        load_plan(path)
 
 
 def test_a_training_goes_on_from_another_state_or_checkpoint(tmp_path: Path) -> None:
