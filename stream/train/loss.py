@@ -47,7 +47,7 @@ class Recap(nn.Module):
     """The second probe: linear readings of what carriers know of the frames before them. Training only.
 
     What passed before is read where the pointer heads look, so that "after X" is found in one look: at the carrier
-    that knows X came before it. How many passed is read one layer before the last.
+    that knows X came before it. How many passed is read as carriers enter the last layer.
     """
 
     def __init__(self, model: LlavaOnevision) -> None:

@@ -127,8 +127,8 @@ def test_clips_take_turns(model: loop.LlavaOnevision) -> None:
     assert not torch.equal(first.images, third.images)
     assert not same(first.asked, second.asked)
     assert same(clips(recipe, model)[3], second)
-    assert same(data[2], first)
-    assert same(data[2], first)
+    assert same(data[2], first), "drawn anew"
+    assert same(data[2], first), "from the clips that are still there"
 
 
 def test_the_rate_warms_up_and_falls_to_its_floor() -> None:
@@ -211,7 +211,6 @@ def test_every_loss_is_there(model: loop.LlavaOnevision) -> None:
     assert sorted(small_step(model, clips(Recipe(clips=1, frames=(3,)), model)[0])) == ["see"]
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 def test_carriers_are_asked_what_came_before(model: loop.LlavaOnevision) -> None:
     """The second probe reads carriers and nothing else, and its gradient ends below the layer that it reads."""
     batch = clips(RECIPE, model)[0]
@@ -228,6 +227,7 @@ def test_carriers_are_asked_what_came_before(model: loop.LlavaOnevision) -> None
     model.net.zero_grad(set_to_none=True)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 def test_it_learns(tmp_path: Path) -> None:
     """Forty steps of small batches: answers become clearly likelier than they were."""
     data = Recipe(clips=4, frames=(2,), questions=4, kinds={"now_what": 1}, slot=40, seed=3)
