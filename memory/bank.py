@@ -19,7 +19,9 @@ from torch import Tensor
 
 from memory.recall import Recall
 from memory.retain import Choice, Retain, Rows
+from memory.snapshot import State, remainder
 from memory.view import MemoryView, Moment
+from stream.errors import SnapshotError
 from stream.kv import Past
 from stream.model import Geometry
 from stream.positions import Positions
@@ -61,6 +63,8 @@ class MemoryBank:
         self._free = list(range(size - 1, -1, -1))
         self._detail: deque[Carrier] = deque(maxlen=policy.budget.detail_frames)
         self._rng = torch.Generator().manual_seed(policy.seed)
+        self._newest_frame = -1
+        self._sealed = False
         self.absorbed = 0
         self.evicted = 0
 
@@ -79,9 +83,17 @@ class MemoryBank:
 
     @property
     def newest_frame(self) -> int:
-        """Number of the newest frame, which is always held; -1 before the first."""
+        """Highest frame number ever absorbed, by this bank or the one it was restored from; -1 before the first.
+
+        That frame is held, unless it was forgotten.
+        """
+        return self._newest_frame
+
+    @property
+    def newest_last_s(self) -> float | None:
+        """End of the newest held span, wall seconds; None when nothing is held."""
         entry = self._entries[self._order[-1]] if self._order else None
-        return -1 if entry is None else entry.frame
+        return None if entry is None else entry.span.last_s
 
     @property
     def limit_bytes(self) -> int:
@@ -119,17 +131,22 @@ class MemoryBank:
         self._write(slot, carrier)
         self._entries[slot] = _Entry(carrier.frame, carrier.span, carrier.jpeg)
         self._order.append(slot)
-        if self._detail.maxlen:
+        if self._detail.maxlen and carrier.detail_keys.shape[2] > 0:  # a carrier from the archive has none
             self._detail.append(_compact(carrier))
+        self._newest_frame, self._sealed = carrier.frame, False
         self.absorbed += 1
         return choice
 
     def extend(self, last_s: float) -> None:
-        """The newest frame is still what the camera shows: its span grows to `last_s`."""
-        if self._order:
+        """The newest frame is still what the camera shows: its span grows to `last_s`, unless it was sealed."""
+        if self._order and not self._sealed:
             newest = self._entries[self._order[-1]]
             assert newest is not None
             newest.span = replace(newest.span, last_s=max(newest.span.last_s, last_s))
+
+    def seal(self) -> None:
+        """The newest span is over: nobody saw what came after it, so it grows no more. Ends with the next frame."""
+        self._sealed = True
 
     @torch.inference_mode()
     def fork(self, since_s: float | None = None, until_s: float | None = None, now_s: float = 0.0) -> MemoryView:
@@ -164,13 +181,106 @@ class MemoryBank:
             held_to_s=held[-1].span.last_s if held else None,
         )
 
+    @torch.inference_mode()
+    def forget(self, since_s: float | None, until_s: float | None) -> int:
+        """Erase [since_s, until_s], None is open: carriers, pictures, detail; how many carriers went.
+
+        See `remainder` for which go. Freed slots hold zeros. Later carriers stay, which once read the erased ones.
+        """
+        frames, order, gone = self.frames, self._order, set[int]()
+        for rank, entry in enumerate(self._held()):
+            left = remainder(entry.span, since_s, until_s)
+            if left is None:
+                gone.add(rank)
+            elif left != entry.span:
+                entry.span = left
+                self._sealed = self._sealed or rank == len(order) - 1
+        self._sealed = self._sealed or len(order) - 1 in gone  # else a span before would grow over what was erased
+        detail = list(self._detail)
+        self._detail.clear()
+        for item in detail:
+            owner = bisect_left(frames, item.frame)  # the one that took the frame in, where it is not held itself
+            if owner not in gone and remainder(item.span, since_s, until_s) is not None:
+                self._detail.append(item)
+        freed = [order[rank] for rank in sorted(gone)]
+        for slot in freed:
+            self._entries[slot] = None
+            for tensor in (self._keys[:, :, slot], self._values[:, :, slot], self._digests[slot]):
+                tensor.zero_()
+        self._order = [slot for rank, slot in enumerate(order) if rank not in gone]
+        self._free += freed
+        return len(freed)
+
+    @torch.inference_mode()
+    def state(self, now_s: float) -> State:
+        """A copy of all that must survive a restart, for `memory.snapshot.save`. Recent detail is not in it."""
+        held = self._held()
+        slots = torch.tensor(self._order, dtype=torch.long, device=self._keys.device)
+        return State(
+            camera=self.camera,
+            spans=tuple(entry.span for entry in held),
+            frames=tuple(entry.frame for entry in held),
+            jpegs=tuple(entry.jpeg for entry in held),
+            keys=self._keys.index_select(2, slots).cpu(),
+            values=self._values.index_select(2, slots).cpu(),
+            digests=self._digests.index_select(0, slots).cpu(),
+            absorbed=self.absorbed,
+            evicted=self.evicted,
+            newest_frame=self._newest_frame,
+            rng=self._rng.get_state().numpy().tobytes(),
+            saved_s=now_s,
+        )
+
+    @torch.inference_mode()
+    def restore(self, state: State) -> None:
+        """Go on from `state`; the bank must be new. Where it holds more than M, the newest M stay.
+
+        The newest span is sealed: nobody watched since. Another precision is converted.
+        Raises SnapshotError (`misfit`) for another camera or geometry; the bank is then still empty.
+        """
+        assert self._newest_frame < 0, "only a new bank is restored"
+        self._check_fit(state)
+        size = self.policy.budget.carriers
+        held = len(state.frames)
+        state = state.only(range(max(0, held - size), held))
+        count = len(state.frames)
+        self._keys[:, :, :count] = state.keys
+        self._values[:, :, :count] = state.values
+        self._digests[:count] = state.digests
+        rows = zip(state.frames, state.spans, state.jpegs, strict=True)
+        self._entries[:count] = [_Entry(frame, span, jpeg) for frame, span, jpeg in rows]
+        self._order, self._free = list(range(count)), list(range(size - 1, count - 1, -1))
+        self.absorbed, self.evicted = state.absorbed, state.evicted + held - count
+        self._newest_frame, self._sealed = state.newest_frame, True
+
     def check_integrity(self) -> None:
         """Prove that every slot is held once or free once, in time order, within the byte limit."""
         assert sorted(self._order + self._free) == list(range(self.policy.budget.carriers)), "a slot is lost or doubled"
         held = self._held()
         assert all(left.frame < right.frame for left, right in pairwise(held)), "out of time order"
         assert all(self._entries[slot] is None for slot in self._free), "a free slot is occupied"
+        assert all(entry.frame <= self._newest_frame for entry in held), "held, but never absorbed"
+        spare = torch.tensor(self._free, dtype=torch.long, device=self._digests.device)
+        parts = (self._keys[:, :, spare], self._values[:, :, spare], self._digests[spare])
+        assert not any(part.any() for part in parts), "a free slot still holds what was forgotten"
         assert self.held_bytes <= self.limit_bytes, f"{self.held_bytes} bytes held, limit {self.limit_bytes}"
+
+    def _check_fit(self, state: State) -> None:
+        """Raises SnapshotError unless this bank can go on from `state`; takes over its random generator."""
+        if state.camera != self.camera:
+            raise SnapshotError(f"a bank of camera {state.camera} cannot be that of {self.camera}", "misfit")
+        geo = self.geometry
+        layers, heads, _, head_width = state.keys.shape
+        found = (layers, heads, head_width, state.digests.shape[1])
+        fits = (geo.layers, geo.kv_heads, geo.head_width, geo.width)
+        if found != fits:
+            text = f"the saved bank of camera {self.camera} has (L, Hkv, Dh, D) = {found}, model {geo.name} has {fits}"
+            raise SnapshotError(text, "misfit")
+        try:
+            self._rng.set_state(torch.frombuffer(bytearray(state.rng), dtype=torch.uint8))
+        except (RuntimeError, ValueError) as fault:
+            text = f"the saved bank of camera {self.camera} has a random state that this torch cannot read"
+            raise SnapshotError(text, "misfit") from fault
 
     def _held(self) -> list[_Entry]:
         return [entry for slot in self._order if (entry := self._entries[slot]) is not None]

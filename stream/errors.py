@@ -7,6 +7,7 @@
     |   |-- CameraTimeout   no packet or frame in time (frozen, unplugged)
     |   `-- NoVideo         opened, but there is nothing to decode (audio only, empty, 0 bytes)
     |-- ModelError          a checkpoint cannot be loaded or does not fit
+    |-- SnapshotError       a saved bank cannot be written, read or used
     `-- QueryError          a question cannot be understood; becomes an answer with status `error`
 
 Messages name the value, the place and the way out, in one line, and never hold a password: URLs go through
@@ -109,6 +110,18 @@ class NoVideo(CameraError):
 
 class ModelError(LongwatchError):
     """A checkpoint cannot be loaded, or its geometry does not fit what was asked."""
+
+
+class SnapshotError(LongwatchError):
+    """A saved bank cannot be written, read or used. `reason` is one word that says which.
+
+    missing, unreadable (the disk), foreign (no saved bank), version, identity (another model), truncated, damaged,
+    misfit (whole, but not for this camera or geometry), unwritable.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class QueryError(LongwatchError):
