@@ -1,9 +1,10 @@
 """A bank on disk: versioned, checksummed, replaced in one step; and what is erased leaves it.
 
     line 1   longwatch bank <version> <bytes that follow> <blake2b of them>
-    line 2   JSON: camera, identity of the model, spans, counts
-    rest     safetensors: keys, values, digests, JPEGs, state of the random generator
+    line 2   JSON: camera, identity of the model, shapes, spans, counts
+    rest     keys, values, digests, state of the random generator, JPEGs; as they lie in memory, one after another
 
+Not safetensors: it copies everything several times, and meanwhile every other Python thread waits.
 A bank that is loaded goes on bit by bit as if it had never stopped, but for the recent detail: the visual tokens of
 the last k frames are some 200 times a carrier's bytes and come back with the first k new frames.
 One thread saves a path at a time. A save that was killed leaves the old file, and a `.partial` that the next removes.
@@ -12,6 +13,7 @@ One thread saves a path at a time. A save that was killed leaves the old file, a
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import tempfile
@@ -19,13 +21,12 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Annotated
 
-import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from torch import Tensor
 
 from stream.errors import SnapshotError
@@ -35,6 +36,8 @@ VERSION = 1
 _HEADER = re.compile(rb"longwatch bank (\d{1,9}) (\d{1,15}) ([0-9a-f]{64})\n")
 _LONGEST_HEADER = 128  # bytes
 _PARTIAL = ".partial"
+_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.bfloat16, torch.float16)}
+_Size = Annotated[int, Field(ge=1, le=0xFFFF)]  # one axis of a tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,9 +78,15 @@ class _Head(BaseModel):
 
     camera: str
     identity: str
+    dtype: str
+    layers: _Size
+    kv_heads: _Size
+    head_width: _Size
+    width: _Size
     spans: tuple[Span, ...]
     frames: tuple[int, ...]
-    jpeg_bytes: tuple[int, ...]  # length of each
+    jpeg_bytes: tuple[NonNegativeInt, ...]  # length of each
+    rng_bytes: NonNegativeInt
     absorbed: int
     evicted: int
     newest_frame: int
@@ -150,27 +159,32 @@ def set_aside(path: Path, wall_s: float) -> Path:
     return target
 
 
-def _encode(state: State, identity: str) -> bytes:
+def _encode(state: State, identity: str) -> list[memoryview]:
+    """The parts of a file, none of them copied."""
+    layers, kv_heads, _, head_width = state.keys.shape
     head = _Head(
         camera=state.camera,
         identity=identity,
+        dtype=str(state.keys.dtype).removeprefix("torch."),
+        layers=layers,
+        kv_heads=kv_heads,
+        head_width=head_width,
+        width=state.digests.shape[1],
         spans=state.spans,
         frames=state.frames,
         jpeg_bytes=tuple(len(jpeg) for jpeg in state.jpegs),
+        rng_bytes=len(state.rng),
         absorbed=state.absorbed,
         evicted=state.evicted,
         newest_frame=state.newest_frame,
         saved_s=state.saved_s,
     )
-    tensors = {
-        "keys": state.keys,
-        "values": state.values,
-        "digests": state.digests,
-        "jpegs": _to_tensor(b"".join(state.jpegs)),
-        "rng": _to_tensor(state.rng),
-    }
-    payload = head.model_dump_json().encode() + b"\n" + safetensors.torch.save(tensors)
-    return b"longwatch bank %d %d %s\n" % (VERSION, len(payload), _checksum(payload)) + payload
+    line = head.model_dump_json().encode() + b"\n"
+    tensors = (state.keys, state.values, state.digests)
+    parts = [memoryview(line), *(tensor.flatten().view(torch.uint8).numpy().data for tensor in tensors)]
+    parts += [memoryview(data) for data in (state.rng, *state.jpegs)]
+    length = sum(part.nbytes for part in parts)
+    return [memoryview(b"longwatch bank %d %d %s\n" % (VERSION, length, _checksum(parts))), *parts]
 
 
 def _read(path: Path) -> tuple[State, str]:
@@ -192,58 +206,54 @@ def _read(path: Path) -> tuple[State, str]:
         raise SnapshotError(f"{path} does not exist", "missing") from fault
     except OSError as fault:
         raise SnapshotError(f"cannot read {path}: {_why(fault)}", "unreadable") from fault
-    if _checksum(payload) != header[3]:
+    if _checksum([memoryview(payload)]) != header[3]:
         raise SnapshotError(f"{path} is damaged: its checksum does not match", "damaged")
     try:
         return _decode(payload)
-    except (ValidationError, SafetensorError, ValueError, KeyError, TypeError) as fault:
+    except (ValueError, KeyError) as fault:
         raise SnapshotError(f"{path} is damaged: {fault}", "damaged") from fault
 
 
 def _decode(payload: bytes) -> tuple[State, str]:
-    """Raises ValueError, KeyError or SafetensorError where the parts do not fit together."""
-    line, _, rest = payload.partition(b"\n")
-    head = _Head.model_validate_json(line)
-    tensors = safetensors.torch.load(rest)
-    blob, start, jpegs = _to_bytes(tensors["jpegs"]), 0, []
-    for size in head.jpeg_bytes:
-        jpegs.append(blob[start : start + size])
-        start += size
+    """The state and the identity of its model. Raises ValueError or KeyError where parts do not fit together."""
+    start = payload.find(b"\n") + 1
+    head = _Head.model_validate_json(payload[:start])
+    dtype, rows = _DTYPES[head.dtype], len(head.frames)
+    keys = (head.layers, head.kv_heads, rows, head.head_width)
+    digests = (rows, head.width)
+    tensor_bytes = [math.prod(shape) * dtype.itemsize for shape in (keys, keys, digests)]
+    ends = list(accumulate((*tensor_bytes, head.rng_bytes, *head.jpeg_bytes), initial=start))
+    if ends[-1] != len(payload) or len(head.spans) != rows or len(head.jpeg_bytes) != rows:
+        raise ValueError(f"{rows} frames, {len(head.spans)} spans, {ends[-1]} bytes announced, {len(payload)} there")
+    if any(left >= right for left, right in pairwise((-1, *head.frames, head.newest_frame + 1))):
+        raise ValueError(f"frame numbers are out of order, the newest is {head.newest_frame}")
+    whole = memoryview(payload)
+    parts = [whole[left:right] for left, right in pairwise(ends)]
     state = State(
         camera=head.camera,
         spans=head.spans,
         frames=head.frames,
-        jpegs=tuple(jpegs),
-        keys=tensors["keys"],
-        values=tensors["values"],
-        digests=tensors["digests"],
+        jpegs=tuple(bytes(part) for part in parts[4:]),
+        keys=_tensor(parts[0], dtype).reshape(keys),
+        values=_tensor(parts[1], dtype).reshape(keys),
+        digests=_tensor(parts[2], dtype).reshape(digests),
         absorbed=head.absorbed,
         evicted=head.evicted,
         newest_frame=head.newest_frame,
-        rng=_to_bytes(tensors["rng"]),
+        rng=bytes(parts[3]),
         saved_s=head.saved_s,
     )
-    rows = len(state.frames)
-    if len(state.spans) != rows or len(jpegs) != rows or start != len(blob) or min(head.jpeg_bytes, default=0) < 0:
-        raise ValueError(f"{rows} frames, {len(state.spans)} spans, {len(jpegs)} pictures of {len(blob)} bytes")
-    if state.keys.ndim != 4 or state.values.shape != state.keys.shape or state.keys.shape[2] != rows:
-        raise ValueError(f"{rows} frames, keys {tuple(state.keys.shape)}, values {tuple(state.values.shape)}")
-    if state.digests.ndim != 2 or state.digests.shape[0] != rows:
-        raise ValueError(f"{rows} frames, digests {tuple(state.digests.shape)}")
-    order = (-1, *state.frames, state.newest_frame + 1)
-    if any(left >= right for left, right in pairwise(order)):
-        raise ValueError(f"frame numbers out of order, newest {state.newest_frame}")
     return state, head.identity
 
 
-def _write(path: Path, data: bytes, camera: str) -> None:
+def _write(path: Path, parts: Sequence[memoryview], camera: str) -> None:
     """The only way into `path`: a new file beside it, made durable, then renamed over it."""
     partial = None
     try:
         descriptor, name = tempfile.mkstemp(_PARTIAL, f"{path.name}.", path.parent)  # readable by the owner only
         partial = Path(name)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(descriptor)
         partial.replace(path)
@@ -275,16 +285,16 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _checksum(payload: bytes) -> bytes:
-    return hashlib.blake2b(payload, digest_size=32).hexdigest().encode()
+def _checksum(parts: Sequence[memoryview]) -> bytes:
+    digest = hashlib.blake2b(digest_size=32)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest().encode()
 
 
-def _to_tensor(data: bytes) -> Tensor:
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
-
-
-def _to_bytes(tensor: Tensor) -> bytes:
-    return tensor.numpy().tobytes()
+def _tensor(data: memoryview, dtype: torch.dtype) -> Tensor:
+    """In its own memory, 1-D."""
+    return torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
 
 
 def _why(fault: OSError) -> str:

@@ -167,6 +167,14 @@ def test_detail_goes_with_the_carrier_that_took_its_frame_in() -> None:
     assert view.source.tolist() == [0, 0, 0]
 
 
+def test_detail_goes_though_its_carrier_was_evicted() -> None:
+    bank = small_bank(2, 3, {"adjacent": {"when_full": "drop"}})
+    for frame, value in ((0, 0.0), (1, 3.0), (2, 3.0)):  # 1 leaves
+        bank.add(carrier(frame, value))
+    assert bank.forget(0.5, 1.5) == 0
+    assert [item.frame for item in bank._detail] == [0, 2]
+
+
 def test_a_file_that_cannot_be_read_is_not_scrubbed(tmp_path: Path) -> None:
     path = tmp_path / "door.bank"
     path.write_bytes(b"something else")
