@@ -14,13 +14,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory import retain, snapshot
-from memory.bank import MemoryBank, Policy
+from memory import snapshot
+from memory.bank import MemoryBank
 from memory.retain import TABLE
 from memory.snapshot import load, save, set_aside
 from stream.errors import SnapshotError
-from stream.positions import Compact
-from stream.types import Budget, Carrier
+from stream.types import Carrier
 from tests.memory.test_bank import SMALL, carrier, small_bank
 
 METHODS = [{name: {}} for name in TABLE] + [{"adjacent": {"when_full": how}} for how in ("drop", "extend", "merge")]
@@ -28,7 +27,7 @@ TENSORS = ("digest", "keys", "values", "detail_keys", "detail_values")
 
 
 def new_bank(carriers: int, detail: int, method: dict[str, Any], dtype: torch.dtype = torch.float32) -> MemoryBank:
-    policy = Policy(Budget(carriers, detail), retain.make(method), Compact(1, 2), seed=7)
+    policy = replace(small_bank(carriers, detail, method).policy, seed=7)
     return MemoryBank("door", replace(SMALL, dtype=dtype), policy)
 
 
