@@ -32,7 +32,7 @@ class Grammar:
     parts: Mapping[str, Part]
     days_back: Mapping[str, int]
     fractions: Mapping[str, float]  # of an hour, in minutes
-    hours: Mapping[str, int]  # times of day with a name
+    hours: Mapping[str, tuple[int, ...]]  # times of day with a name
     months: tuple[str, ...]
     last: frozenset[str]  # words that take a part of the day or a period back by one
     this: frozenset[str]  # words that tie one to the present
@@ -89,7 +89,7 @@ ENGLISH = Grammar(
     },
     days_back={"today": 0, "yesterday": 1, "day before yesterday": 2},
     fractions={"half": 30, "quarter": 15, "a quarter": 15},
-    hours={"noon": 12, "midday": 12, "midnight": 0},
+    hours={"noon": (12,), "midday": (12,), "midnight": (0, 24)},
     months=_MONTHS,
     last=frozenset(("last", "previous", "overnight")),
     this=frozenset(("this", "tonight")),
@@ -158,8 +158,9 @@ ENGLISH = Grammar(
         "in_month": r"(?:in|during|last) (?:<month>)\b(?: \d{4}\b)?",
         "period": (
             r"(?:on |at |over |during )?(?:last|this|previous|the previous) (?:week|month|year)(?:end)?\b"
-            r"|(?:on|at|over|during) the weekend\b|(?:in|during) (?:19|20|21)\d\d\b<after_hour>"
+            r"|(?:on|at|over|during) the weekend\b|(?:in|during) <year>"
         ),
+        "year": r"(?:19|20|21)\d\d\b(?!-)<after_hour>",
         "back": r"today\b|(?:the )?day before yesterday\b|yesterday\b",
         "day": r"<back>|<period>|<in_month>|<date>|<named>|<ago>",
         "part_name": r"(?:morning|afternoon|evening|night)\b",
@@ -175,8 +176,9 @@ ENGLISH = Grammar(
         "bare_point": _POINT.replace("<start>", "<exact>|<clock>(?= in the <part_name>| at night\\b)"),
         "now": r"(?:right )?now\b",
         "item": (
-            r"(?P<back><back>)|(?P<period><period>)|(?P<date><date>)|(?P<month><in_month>|(?:<month>)\b(?: \d{4}\b)?)"
-            r"|(?P<named><named>)|(?P<ago><ago>)|(?P<part><later_part>|<part_name>)|(?P<clock><clock>)|(?P<now><now>)"
+            r"(?P<back><back>)|(?P<period><period>|<year>)|(?P<date><date>)"
+            r"|(?P<month><in_month>|(?:<month>)\b(?: \d{4}\b)?)|(?P<named><named>)|(?P<ago><ago>)"
+            r"|(?P<part><later_part>|<part_name>)|(?P<clock><clock>)|(?P<now><now>)"
         ),
         "last": r"(?:last|past|previous)",
         "lone": r"(?:minute|hour|day|week|month|year)\b",
@@ -192,14 +194,18 @@ ENGLISH = Grammar(
         ),
         "since_ago": r"\b(?:less than|within|not more than) (?P<length><length>) ago\b",
         "until_ago": r"\b(?:more|longer) than (?P<length><length>) ago\b",
+        "dates": (  # 12 to 14 May
+            r"(?<![\w.:])(?:(?:between|from|since) )?(?:the )?(?P<first><nth>)(?: (?:and|to|until|till) |\s*[–-]\s*)"
+            r"(?P<b><date>)"
+        ),
         "range": (
             r"\b(?:between|from|since|after) (?P<a><point>)"
             r"(?:,? (?:and|to|up to|until|till|through|and before) |\s*[–-]\s*)(?P<b><point>|<now>)"
         ),
-        "dash": r"(?<![\w.:])(?P<a><exact>|\d{1,2})\s*[–-]\s*(?P<b><exact>(?:<gap><day>)?)",
+        "dash": (r"(?<![\w.:])(?P<a><exact>|\d{1,2})(?:\s*[–-]\s*| (?:to|until|till) )(?P<b><exact>(?:<gap><day>)?)"),
         "edge": (
             r"\b(?P<word>since|after|(?<!day\s)before|until|till|around|at)"
-            r"(?: about| around| roughly| exactly)? (?P<a><point>|(?:<month>)\b(?: \d{4}\b)?<after_hour>)"
+            r"(?: about| around| roughly| exactly)? (?P<a><point>|(?:<month>)\b(?: \d{4}\b)?<after_hour>|<year>)"
         ),
         "bare": r"(?<![\w.:])(?P<a><bare_point>)",
     },

@@ -142,7 +142,8 @@ class Words:
     def clock(self, words: str) -> Clock:
         """A time of day: `14:02`, `2 pm`, `half past two`, `noon`, `9`."""
         if words in self.grammar.hours:
-            return Clock((self.grammar.hours[words] * HOUR_S,), (10 * MINUTE_S, 10 * MINUTE_S))
+            hours = self.grammar.hours[words]
+            return Clock(tuple(hour * HOUR_S for hour in hours), (10 * MINUTE_S, 10 * MINUTE_S))
         found = compiled(self.grammar)["clock"].match(words)
         if found is None:
             raise ValueError(f"{words!r} was matched as a time of day and cannot be read as one")

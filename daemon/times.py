@@ -121,6 +121,9 @@ class Speech:
         return datetime.fromtimestamp(at_s, self.zone)
 
 
+SPEECH = Speech()  # the machine's zone, a 24-hour clock
+
+
 def length(seconds: float) -> str:
     """A length of time in one or two units: `45 seconds`, `3 minutes`, `2 hours 5 minutes`, `4 days`."""
     whole = max(0, round(seconds))

@@ -14,12 +14,13 @@ phrases mean is here. What a phrase leaves open is settled so:
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 
 from daemon.grammar import ENGLISH
-from daemon.points import DAY_S, HOUR_S, ONE_DAY, Local, Point, Words, compiled, midnight, words_of
+from daemon.points import DAY_S, HOUR_S, ONE_DAY, Local, Point, Words, compiled, midnight, months_back, words_of
 
 LONGEST = 2000  # characters of a question that are read
 FAR_S = 32_503_680_000.0  # the year 3000: beyond it a clock is broken
@@ -161,6 +162,8 @@ class _Reader:
         if phrase.rule == "ago_pair":
             near, far = sorted((self.near(f"{words[key]} {words['unit']}") for key in ("a", "b")), reverse=True)
             return far[0], near[1]
+        if phrase.rule == "dates":
+            return self.dates(words["first"], phrase.b)
         if phrase.rule == "until_ago":
             return None, self.words.back(words["length"])[0]
         if point is None:
@@ -169,6 +172,15 @@ class _Reader:
             return self.pair(point, phrase.b)
         return self.edge(self.words.grammar.edges[" ".join(words.get("word", "at").lower().split())], point)
 
+    def dates(self, first: str, last: Point | None) -> Bounds | None:
+        """`12 to 14 May`: the first has the month of the last, or the one before."""
+        if last is None or last.days is None:
+            return None
+        day, number = last.days[0], int(re.sub(r"\D", "", first))
+        if number > day.day:
+            day = months_back(day.replace(day=1), 1)
+        return self.local.stamp(day.replace(day=number)), self.local.stamp(last.days[1], late=True)
+
     def near(self, length: str) -> tuple[float, float]:
         """The moment `length` ago, or the whole day when it is said in days."""
         point = self.words.ago(length, Point())
@@ -176,6 +188,8 @@ class _Reader:
 
     def edge(self, kind: str, point: Point) -> Bounds | None:
         """`since`, `after`, `before`, `until`, `at` or `around` a point."""
+        if kind in ("since", "after") and point.clock and point.clock.seconds[0] == 0:
+            point = replace(point, clock=replace(point.clock, seconds=(0.0,)))  # a day's midnight is where it begins
         extent = self.extent(point)
         if extent is None:
             return None
