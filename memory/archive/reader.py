@@ -30,6 +30,7 @@ class Reader:
         self._path = path
         self._db: sqlite3.Connection | None = None
         self._inode = (0, 0)
+        self._frozen = False
         self._cameras: dict[str, int] = {}
         self.shape = Shape(0, 0, 0, 0)
         self.identity = ""
@@ -96,6 +97,18 @@ class Reader:
         wanted = search.Wanted(camera, key, *_range(since_s, until_s), np.asarray(query, np.float32), limit)
         return search.narrow(self, wanted)
 
+    def spread(self, camera: str, since_s: float | None, until_s: float | None, limit: int) -> list[Row]:
+        """At most `limit` carriers of the range, evenly in time, in time order; everything where it holds no more."""
+        found = self.rows(camera, since_s, until_s, limit + 1)
+        extent = self.extent(camera)
+        if len(found) <= limit or extent is None:
+            return found
+        since, until = _range(since_s, until_s)
+        places = np.linspace(max(since, extent[0]), min(until, extent[1]), limit).tolist()
+        key, near = self.camera_id(camera), f"{_ROW} WHERE camera = ? AND first_s >= ? ORDER BY first_s, id LIMIT 1"
+        rows = {item[0]: _row(camera, item) for at_s in places for item in self.select(near, (key, at_s))}
+        return sorted((row for row in rows.values() if row.span.overlaps(since_s, until_s)), key=lambda row: row.id)
+
     def digests(self, ids: Sequence[int]) -> tuple[list[int], Floats]:
         """(ids that could be read, in the order asked, [n, D])."""
         good, array = self._arrays("digests", ids, digest_codec)
@@ -161,10 +174,12 @@ class Reader:
         """Of the file that is there now; None, and counted, when it cannot be opened."""
         try:
             found = self._path.stat()
-            if self._db is not None and (found.st_dev, found.st_ino) == self._inode:
+            same = (found.st_dev, found.st_ino) == self._inode and not (self._frozen and schema.writable(self._path))
+            if self._db is not None and same:
                 return self._db
             self.close()
-            self._db = schema.connect(self._path, read_only=True)
+            self._frozen = not schema.writable(self._path)
+            self._db = schema.connect(self._path, read_only=True, frozen=self._frozen)
             if self._db.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
                 raise ArchiveError("it is a database of something else", "not_ours")
             self.shape, self.identity, self.dtype, self.base = schema.read_meta(self._db)

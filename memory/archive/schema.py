@@ -7,6 +7,7 @@ overwritten or deleted: one that is not ours, newer, or of another model is rena
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
@@ -59,15 +60,22 @@ def reason_of(error: sqlite3.Error | OSError) -> str:
     return "io" if code is None else _REASONS.get(code & 0xFF, "io")
 
 
-def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+def connect(path: Path, *, read_only: bool, frozen: bool = False) -> sqlite3.Connection:
     """A connection in autocommit mode, bounded in memory. Raises sqlite3.Error.
 
-    No mmap: reading a truncated file through it would kill the process.
+    No mmap: reading a truncated file through it would kill the process. `frozen`: nobody can write there (a read-only
+    disk), so no lock is taken and no log read.
     """
-    uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+    mode = "ro&immutable=1" if frozen else "ro" if read_only else "rwc"
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
     db = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     db.execute(f"PRAGMA cache_size={-CACHE_KIB}")
     return db
+
+
+def writable(path: Path) -> bool:
+    """Whether files can be made beside `path`."""
+    return os.access(path.parent, os.W_OK)
 
 
 def open_file(path: Path, setup: Setup, migrations: Mapping[int, str] = MIGRATIONS) -> sqlite3.Connection:

@@ -22,10 +22,11 @@ def scrub(path: Path) -> int:
     """Bytes that were zeroed. The log must be empty. Raises OSError."""
     file = os.open(path, os.O_RDWR)
     try:
-        page = int.from_bytes(os.pread(file, 18, 0)[16:18], "big")
-        page = 65_536 if page == 1 else page
-        if page < 512:
+        head = os.pread(file, 18, 0)
+        if not head.startswith(b"SQLite format 3\0"):
             return 0
+        page = int.from_bytes(head[16:18], "big")
+        page = 65_536 if page == 1 else page
         zeroed = sum(_clean(file, at, page) for at in range(0, os.fstat(file).st_size, page))
         os.fsync(file)
         return zeroed

@@ -270,6 +270,8 @@ class Writer:
     def _trouble(self, error: Exception) -> None:
         """Say it once; a damaged file is replaced, anything else is tried again with a fresh connection."""
         reason = error.reason if isinstance(error, ArchiveError) else schema.reason_of(_as_io(error))
+        if reason == "cannot_open" and self._path.parent.is_dir() and not schema.writable(self._path):
+            reason = "read_only"
         if reason in ("corrupt", "not_ours") and self._store is not None:
             try:
                 self._replace_file(str(error), None)

@@ -13,7 +13,7 @@ import numpy as np
 from memory.archive import Archive, Entry, Fault, Setup, Shape
 from stream.types import Span
 
-SHAPE = Shape(2, 2, 8, 24)
+SHAPE = Shape(4, 2, 32, 64)
 T0 = 1_700_000_000.0 - 1_700_000_000.0 % 86_400  # midnight UTC
 WAIT_S = 20.0
 
