@@ -90,11 +90,13 @@ class Reader:
 
         Everything when the range holds no more than that; else by pools (`pools.py`, `search.py`).
         """
-        found = self.rows(camera, since_s, until_s, limit + 1)
-        if len(found) <= limit:
-            return found
-        key = self.camera_id(camera)
-        wanted = search.Wanted(camera, key, *_range(since_s, until_s), np.asarray(query, np.float32), limit)
+        key, (since, until) = self.camera_id(camera), _range(since_s, until_s)
+        some = "SELECT 1 FROM frames WHERE camera = ? AND first_s >= ? AND first_s <= ? LIMIT ?"
+        if len(list(self.select(some, (key, since, until, limit + 1)))) <= limit:
+            found = self.rows(camera, since_s, until_s, limit + 1)
+            if len(found) <= limit:
+                return found
+        wanted = search.Wanted(camera, key, since, until, np.asarray(query, np.float32), limit)
         return search.narrow(self, wanted)
 
     def spread(self, camera: str, since_s: float | None, until_s: float | None, limit: int) -> list[Row]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from memory.archive.reader import Reader
 
 BEAM = (40, 24)  # days, hours that are looked into: as many minutes' pools are read as fit into 20 ms
+PIECE = 128  # pools
 _ROW = "SELECT id, frame, first_s, last_s, count, score FROM frames"
 
 
@@ -76,8 +77,8 @@ def _ranked(reader: Reader, wanted: Wanted, level: int, among: list[int] | None)
 def _scores(records: list[bytes], query: Floats) -> Floats:
     """In pieces that stay in a processor's cache."""
     parts = []
-    for start in range(0, len(records), 32):
-        bounds: Bounds = decode(records[start : start + 32], *query.shape)
+    for start in range(0, len(records), PIECE):
+        bounds: Bounds = decode(records[start : start + PIECE], *query.shape)
         parts.append(bounds.score(query))
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 

@@ -113,6 +113,7 @@ class Store:
         with self.transaction():
             for name, camera in self._cameras.items():
                 pruned += self._prune_age(name, camera, now_s)
+            pruned += self._make_room_for(changes)
             for change in changes:
                 if isinstance(change, Extend):
                     self._insert(fresh)
@@ -255,6 +256,19 @@ class Store:
                 fresh.clear()
                 continue
             gone += self._drop(name, camera, oldest)
+        return gone
+
+    def _make_room_for(self, changes: Sequence[Change]) -> int:
+        """For a whole batch at once, which is quicker than row by row."""
+        needs: dict[str, int] = {}
+        for row in changes:
+            if isinstance(row, Prepared):
+                needs[row.camera] = needs.get(row.camera, 0) + self._layout.footprint(len(row.records[3]))
+        gone = 0
+        for name, need in needs.items():
+            limit, camera = self._setup.quotas.get(name, self._setup.quota).bytes, self._cameras.get(name)
+            if limit is not None and camera is not None and need < limit // 2:
+                gone += self._make_room(name, camera, need, [])
         return gone
 
     def _prune_age(self, name: str, camera: _Camera, now_s: float) -> int:

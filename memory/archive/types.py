@@ -158,6 +158,7 @@ class ArchiveState:
     salvaged: int = 0
     queued: int = 0
     bytes: int = 0
+    commit_ms_last: float = 0.0
     commit_ms_p50: float = 0.0  # of the last thousand commits
     commit_ms_p99: float = 0.0
     checkpoint_ms_max: float = 0.0

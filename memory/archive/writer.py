@@ -160,9 +160,11 @@ class Writer:
             assert self._store is not None
             start_s = time.perf_counter()
             wrote = self._store.write(changes, self._setup.clock.wall_s())
-            self._times.append(1e3 * (time.perf_counter() - start_s))
+            took_ms = 1e3 * (time.perf_counter() - start_s)
+            self._times.append(took_ms)
             state = self._state
             self._note(
+                commit_ms_last=took_ms,
                 written=state.written + wrote.rows,
                 pruned=state.pruned + wrote.pruned,
                 dropped=state.dropped + wrote.refused,
