@@ -127,7 +127,9 @@ def say(core: Core, settings: Settings, bank: MemoryBank, question: Question) ->
             session.step()
         return session.text(0)
     outlook = Outlook(clock=FileClock(question.ask_at))
-    engine = Engine(core.encoder, {CAMERA: Camera(Mailbox(1), bank)}, settings.answer, outlook, Counters())
+    engine = Engine(
+        core.encoder, core.recaller(), {CAMERA: Camera(Mailbox(1), bank)}, settings.answer, outlook, Counters()
+    )
     query = Query(id=CAMERA, question=question.question, received_s=question.ask_at, stream=False)
     engine.ask(query, Sinks(chunk=lambda _text: None, answer=found.append))
     while not found:
@@ -202,7 +204,7 @@ class Stop:
 def watch(core: Core, settings: Settings, path: Path, clip: Clip) -> tuple[list[Frame], list[Stop], list[Try]]:
     """Replay a clip; frames absorbed, where the questions stood among them, and `hybrid`'s answers. Raises Broken."""
     recorder = Recorder(core.encoder)
-    watched = Watched(recorder, core.policy)
+    watched = Watched(recorder, core.policy, core.recall, core.recalled)
     asked = sorted(clip.questions, key=lambda question: question.ask_at)  # as they will be answered
     asks = [Ask(question.ask_at, question.question) for question in asked]
     stops, tries = [], []
@@ -230,7 +232,7 @@ def policy(core: Core, name: str, frames: int) -> Policy:
 
 def banks(core: Core, name: str, frames: Sequence[Frame], stops: Sequence[Stop]) -> Iterator[tuple[Stop, MemoryBank]]:
     """The memory of system `name` at every stop. Stops come in order of time."""
-    made = Core(core.encoder, policy(core, name, len(frames)))
+    made = replace(core, policy=policy(core, name, len(frames)))
     bank, read = made.bank(CAMERA), 0
     for stop in stops:
         if name == "window4" and stop.count > read:  # afresh: an older frame must not shine through its carrier

@@ -213,7 +213,7 @@ class Watch:
 
 def once(core: Core) -> Core:
     """The same parts, seeing every picture once."""
-    return Core(Encoder(Once(core.model), core.encoder.carrier), core.policy)
+    return replace(core, encoder=Encoder(Once(core.model), core.encoder.carrier))
 
 
 def together(lengths: Sequence[int]) -> list[list[int]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from daemon.keep import archive_cli, forget
 from stream.errors import CameraError, ConfigError, LongwatchError, QueryError, redact
 
 if TYPE_CHECKING:
@@ -220,6 +221,10 @@ def demo(
     from daemon.demo.show import Show
 
     raise typer.Exit(Show(seed, model, once).run())
+
+
+cli.add_typer(archive_cli, name="archive")
+cli.command()(forget)
 
 
 def _moment(option: str, text: str | None) -> float | None:

@@ -1,7 +1,8 @@
 """The composition root: the only place that builds everything, starts it, reloads it and takes it down.
 
 settings -> core (model, policy) -> engine <- mailboxes <- sources          one source thread a camera
-                                      |                                     one engine thread
+                          keeper <----+                                     one engine thread, one of the archive
+                                      |
                                loop: link, watchdog, reports                one asyncio loop
 """
 
@@ -11,17 +12,18 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
 
-from daemon import pipeline
+from daemon import pipeline, when
 from daemon.core import Core, build
 from daemon.engine import Camera, Engine, Outlook
 from daemon.gaps import GapLog
 from daemon.health import Heartbeats, Notifier, Watchdog, ping_interval_s
 from daemon.job import Sinks
+from daemon.keeper import Keeper, Kept
 from daemon.logs import LogControl
 from daemon.messages import Answer, Query
 from daemon.methods import check_methods
@@ -48,7 +50,13 @@ class Post:
     source: Source
     mailbox: Mailbox[Frame]
     bank: MemoryBank
+    first_frame: int
     newest: Frame | None = field(default=None)  # the last frame that was kept
+
+    @property
+    def next_frame(self) -> int:
+        """A number that no frame has had."""
+        return self.first_frame if self.newest is None else self.newest.index + 1
 
 
 class App:
@@ -59,15 +67,19 @@ class App:
         self.started_s = time.monotonic()
         self.answered = 0
         self.gaps, self.counters, self.beats = GapLog(), Counters(), Heartbeats()
+        self.keeper = Keeper(settings, core, self.gaps, self.counters)
+        self.gaps.on_change = self.keeper.gap
         self.notifier = Notifier.from_environment()
         self.posts: dict[str, Post] = {}
-        self._reread, self._logs = reread, logs
-        self._log = structlog.get_logger("longwatch.app")
+        self._reread, self.logs = reread, logs
+        self.log = structlog.get_logger("longwatch.app")
         self._loop = asyncio.get_running_loop()
         self._rng = random.Random()
         self._stopped, self._reloads = asyncio.Event(), asyncio.Event()
-        outlook = Outlook(self._newest_s, self.gaps.between, lambda: self.beats.beat("engine"))
-        self.engine = Engine(core.encoder, {}, settings.answer, outlook, self.counters)
+        self.keeper.open()
+        self.recaller = core.recaller(self.keeper.reader())
+        outlook = Outlook(self._newest_s, self.gaps.between, lambda: self.beats.beat("engine"), self.keeper)
+        self.engine = Engine(core.encoder, self.recaller, {}, settings.answer, outlook, self.counters)
         self.link = MqttLink(settings, self._on_query, self._rng)
         self._link_task: asyncio.Task[None] | None = None
 
@@ -79,8 +91,11 @@ class App:
             self._loop.add_signal_handler(number, self.stop)
         self._loop.add_signal_handler(signal.SIGHUP, self._reloads.set)
         self.beats.register("engine", ENGINE_ALLOWED_S)
+        await asyncio.to_thread(when.prepare)
+        kept = await asyncio.to_thread(self._restore, self.settings)
         self.engine.start()
-        self._set_cameras(self.settings)
+        self._set_cameras(self.settings, kept)
+        self.keeper.attach(self.engine)
         self._link_task = asyncio.create_task(self.link.run(), name="mqtt")
         watchdog = Watchdog(self.beats, self.notifier, interval_s=ping_interval_s(), status=self.status_line)
         try:
@@ -90,6 +105,8 @@ class App:
                     group.create_task(pipeline.watch_cameras(self), name="watch-cameras"),
                     group.create_task(pipeline.report(self), name="report"),
                     group.create_task(pipeline.publish_snapshots(self), name="snapshots"),
+                    group.create_task(pipeline.save_banks(self), name="save-banks"),
+                    group.create_task(pipeline.watch_clock(self), name="watch-clock"),
                     group.create_task(self._reload_on_signal(), name="reload"),
                     group.create_task(self._say_ready(), name="ready"),
                 ]
@@ -115,22 +132,24 @@ class App:
             async with asyncio.timeout(BROKER_WAIT_S):
                 await self.link.wait_connected()
         except TimeoutError:
-            self._log.warning("ready without a broker; it is tried again for ever", reason=self.link.state.reason)
+            self.log.warning("ready without a broker; it is tried again for ever", reason=self.link.state.reason)
         self.notifier.ready(self.status_line())
-        self._log.info("ready", cameras=len(self.posts), model=self.core.model.geometry.name)
+        self.log.info("ready", cameras=len(self.posts), model=self.core.model.geometry.name)
 
     async def _drain(self) -> None:
         """Readers first, then what was asked, then the farewell."""
         self.notifier.stopping("finishing answers")
         await asyncio.gather(*(asyncio.to_thread(post.source.stop) for post in self.posts.values()))
         if not await asyncio.to_thread(self.engine.stop):
-            self._log.error("the engine did not finish in time")
+            self.log.error("the engine did not finish in time")
+        await asyncio.to_thread(self.recaller.close)
+        await asyncio.to_thread(self.keeper.close)
         for name in self.posts:
             self.link.publish_camera(pipeline.camera_state(self, name))
         await self.link.close()
         if self._link_task is not None:
             await self._link_task
-        self._log.info("stopped", answered=self.answered)
+        self.log.info("stopped", answered=self.answered)
 
     # -- questions -------------------------------------------------------------------------------------------------
 
@@ -148,11 +167,16 @@ class App:
     def _answer(self, reply: Reply, answer: Answer) -> None:
         reply.answer(answer)
         self.answered += 1
-        self._log.info("answered", id=answer.id, status=answer.status, total_ms=answer.timing.total_ms)
+        self.log.info("answered", id=answer.id, status=answer.status, total_ms=answer.timing.total_ms)
 
     # -- cameras ---------------------------------------------------------------------------------------------------
 
-    def _set_cameras(self, settings: Settings) -> None:
+    def _restore(self, settings: Settings) -> dict[str, Kept]:
+        """The memories of cameras that are not watched yet, from the disk."""
+        names = [name for name, camera in settings.cameras.items() if camera.enabled and name not in self.posts]
+        return {name: self.keeper.restore(name) for name in names}
+
+    def _set_cameras(self, settings: Settings, kept: Mapping[str, Kept]) -> None:
         """Start, restart and stop readers until they are as `settings` say; memory of a kept name stays."""
         wanted = {name: item for name, item in settings.cameras.items() if item.enabled}
         for name in list(self.posts):
@@ -164,17 +188,17 @@ class App:
             self.beats.remove(f"camera {name}")
             del self.posts[name]
             if name in wanted:
-                self._post(name, wanted[name], settings, post)
+                self._post(name, wanted[name], settings, Kept(post.bank, post.next_frame, None))
             else:
                 self.gaps.down(name, time.time(), "removed")
                 self.link.retire_camera(name)
         for name, camera in wanted.items():
             if name not in self.posts:
-                self._post(name, camera, settings, None)
+                self._post(name, camera, settings, kept[name])
         self.engine.exchange({name: Camera(post.mailbox, post.bank) for name, post in self.posts.items()})
 
-    def _post(self, name: str, camera: CameraSettings, settings: Settings, old: Post | None) -> None:
-        """Put up a reader; it goes on with the memory and the numbering of the `old` one."""
+    def _post(self, name: str, camera: CameraSettings, settings: Settings, kept: Kept) -> None:
+        """Put up a reader; it goes on with the memory and the numbering of what was `kept`."""
         side = self.core.model.geometry.image_px
         part = f"camera {name}"
         config = SourceConfig(
@@ -186,7 +210,7 @@ class App:
             timeout_s=camera.timeout_s,
             stale_after_s=camera.stale_after_s,
             options=camera.options,
-            first_index=old.newest.index + 1 if old and old.newest else 0,
+            first_index=kept.next_frame,
         )
         mailbox: Mailbox[Frame] = Mailbox(notify=self.engine.notify)
 
@@ -200,7 +224,7 @@ class App:
 
         around = Surroundings(beat=lambda: self.beats.beat(part))
         source = Source(config, gate.make(camera.gate or settings.gate), sink, on_state, around)
-        post = Post(camera, source, mailbox, old.bank if old else self.core.bank(name))
+        post = Post(camera, source, mailbox, kept.bank, kept.next_frame)
         self.posts[name] = post
         self.beats.register(part, READER_ALLOWED_S)
         source.start()
@@ -231,25 +255,26 @@ class App:
             self._reloads.clear()
             self.notifier.reloading()
             try:
-                self.reload(await asyncio.to_thread(self._reread))
+                settings = await asyncio.to_thread(self._reread)
+                self.reload(settings, await asyncio.to_thread(self._restore, settings))
             except ConfigError as error:
-                self._log.error("reload refused; nothing was changed", reason=str(error))
+                self.log.error("reload refused; nothing was changed", reason=str(error))
             self.notifier.ready(self.status_line())
 
-    def reload(self, settings: Settings) -> None:
-        """Take over `settings` whole, or raise ConfigError and change nothing."""
+    def reload(self, settings: Settings, kept: Mapping[str, Kept]) -> None:
+        """Take over `settings` whole, or raise ConfigError and change nothing. `kept`: memories of new cameras."""
         check_methods(settings)
-        for section in ("mqtt", "model", "memory"):
+        for section in ("mqtt", "model", "memory", "archive"):
             if getattr(settings, section) != getattr(self.settings, section):
                 raise ConfigError(f"{section}: this section changed, which needs a restart")
-        self._set_cameras(settings)
+        self._set_cameras(settings, kept)
         self.engine.settings = settings.answer
         self.link.desk.configure(settings)
         self.settings = settings
-        if self._logs is not None:
-            self._logs.set_level(settings.log_level)
-            self._logs.set_secrets(settings.secrets())
-        self._log.info("reloaded", cameras=len(self.posts))
+        if self.logs is not None:
+            self.logs.set_level(settings.log_level)
+            self.logs.set_secrets(settings.secrets())
+        self.log.info("reloaded", cameras=len(self.posts))
 
 
 async def run(settings: Settings, reread: Callable[[], Settings], logs: LogControl | None = None) -> None:

@@ -9,9 +9,13 @@ import structlog
 import torch
 
 from daemon.methods import check_methods
+from daemon.recaller import Recaller
 from daemon.settings import Settings
 from memory import recall, retain
+from memory.archive import Reader
 from memory.bank import MemoryBank, Policy
+from memory.recall import Recall
+from memory.recall.search import How, Limits
 from stream import carrier
 from stream.encoder import Encoder
 from stream.errors import ConfigError
@@ -27,11 +31,19 @@ class Core:
 
     encoder: Encoder
     policy: Policy
+    recall: Recall
+    recalled: int  # carriers that a question reads from the archive on top of a full bank
 
     @property
     def model(self) -> Model:
         """The checkpoint."""
         return self.encoder.model
+
+    def recaller(self, reader: Reader | None = None) -> Recaller:
+        """What questions read; with a `reader` of the archive, from there too."""
+        room = self.policy.budget.carriers + self.recalled
+        how = How(self.policy.positions, self.model.geometry.visual, Limits(room))
+        return Recaller(self.recall, how, reader)
 
     def bank(self, camera: str) -> MemoryBank:
         """An empty memory for one camera."""
@@ -48,11 +60,12 @@ def build(settings: Settings) -> Core:
     carriers = memory.carriers or geometry.carriers or 128
     scheme = TABLE[geometry.positions if memory.positions == "auto" else memory.positions]
     positions = scheme(len(model.system()), geometry.visual)
-    need = positions.bound(carriers, settings.answer.max_tokens + 64)
+    need = positions.bound(carriers + memory.recalled, settings.answer.max_tokens + 64)
     if need > geometry.max_positions:
         raise ConfigError(
-            f"memory.carriers: {carriers} carriers at `{memory.positions}` positions need {need} positions, "
-            f"{geometry.name} has {geometry.max_positions}; remember fewer, or set memory.positions: compact"
+            f"memory.carriers: {carriers}, and memory.recalled: {memory.recalled}, need {need} positions in scheme "
+            f"`{memory.positions}`; {geometry.name} has {geometry.max_positions}: remember fewer, or set "
+            "memory.positions: compact"
         )
     log = structlog.get_logger("longwatch.core")
     if not geometry.trained:
@@ -62,8 +75,8 @@ def build(settings: Settings) -> Core:
     policy = Policy(
         budget=Budget(carriers, memory.detail_frames),
         retain=retain.make(memory.retain),
-        recall=recall.make(memory.recall),
         positions=positions,
         seed=memory.seed,
     )
-    return Core(Encoder(model, carrier.make({"mean": {}})), policy)
+    encoder = Encoder(model, carrier.make({"mean": {}}))
+    return Core(encoder, policy, recall.make(memory.recall), memory.recalled)

@@ -1,7 +1,8 @@
 """One thread owns model and banks. Questions go before frames; all cameras with a frame are absorbed in one batch.
 
     ask() --> queue --> [ admit | one decode step for every answer in flight | absorb one batch ] --> sinks
-    cameras --> mailboxes -------------------------------------------------------^
+    cameras --> mailboxes --------------^------------------------------------------^      |
+                                        +-- views -- recaller (archive) <-- looked for    +--> keep (archive)
 
 An answer waits for at most one absorbed batch. While answers are being written frames still get a turn every
 `FRAME_TURN_S`, so that memory does not stand still under a flood of questions.
@@ -12,25 +13,55 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
 
 import structlog
 
-from daemon.job import Job, Sinks, Surroundings
+from daemon import when
+from daemon.job import Job, Sinks, Surroundings, nothing
 from daemon.messages import Gap, Query, Status
 from daemon.metrics import Counters
+from daemon.recaller import Recaller
 from daemon.session import Session
 from daemon.settings import AnswerSettings
 from memory.bank import MemoryBank
+from memory.recall import Asked
+from memory.recall.search import EVER, Range
 from memory.view import MemoryView
 from stream.clock import Clock, SystemClock
 from stream.encoder import Encoder, Work
 from stream.mailbox import Mailbox
-from stream.types import Frame
+from stream.types import Carrier, Frame
 
+T = TypeVar("T")
 FRAME_TURN_S = 0.5
 IDLE_S = 0.25  # the longest sleep: spans of still cameras grow at this pace
 IN_FLIGHT = 8  # answers written side by side
+SEARCH_S = 5.0  # a disk that takes longer is not waited for: the bank answers alone
+
+
+class Keep(Protocol):
+    """Where carriers go besides the bank. Called in the engine's thread: must hand over and return, never raise."""
+
+    def absorbed(self, carrier: Carrier, score: float) -> None:
+        """`carrier` is in its camera's bank now; `score` is the gate's."""
+        ...
+
+    def grew(self, camera: str, frame: int, last_s: float) -> None:
+        """The span of `camera`'s newest frame reached until `last_s`."""
+        ...
+
+
+class Nowhere:
+    """Carriers are kept in the bank alone."""
+
+    def absorbed(self, carrier: Carrier, score: float) -> None:
+        """See Keep."""
+
+    def grew(self, camera: str, frame: int, last_s: float) -> None:
+        """See Keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +71,7 @@ class Outlook:
     newest_s: Callable[[str], float | None] = lambda _camera: None  # stamp of the newest intact frame
     gaps: Callable[[str, float | None, float | None], tuple[Gap, ...]] = lambda *_: ()
     beat: Callable[[], None] = lambda: None
+    keep: Keep = field(default_factory=Nowhere)
     clock: Clock = field(default_factory=SystemClock)
 
 
@@ -52,22 +84,24 @@ class Camera:
 
 
 class Engine:
-    """See the module. `ask`, `notify`, `stop` and `snapshot` may be called from any thread."""
+    """See the module. `ask`, `call`, `notify`, `stop` and `snapshot` may be called from any thread."""
 
     def __init__(
         self,
         encoder: Encoder,
+        recaller: Recaller,
         cameras: Mapping[str, Camera],
         settings: AnswerSettings,
         outlook: Outlook,
         counters: Counters,
     ) -> None:
-        self.encoder, self.cameras, self.settings = encoder, dict(cameras), settings
+        self.encoder, self.recaller, self.cameras, self.settings = encoder, recaller, dict(cameras), settings
         self.outlook, self.counters = outlook, counters
         self._log = structlog.get_logger("longwatch.engine")
         self._wake = threading.Condition()
         self._waiting: deque[Job] = deque()
         self._active: list[Job] = []
+        self._calls: deque[Callable[[], None]] = deque()
         self._stopping = False
         self._frames = False  # something may lie in a mailbox
         self._coming: dict[str, Camera] | None = None
@@ -108,6 +142,24 @@ class Engine:
                 job, "busy", "stopping" if self._stopping else "too many questions are waiting; ask again soon"
             )
 
+    def call(self, what: Callable[[], T]) -> Future[T]:
+        """Run `what` in the engine's thread, between two turns: the only way to touch a bank from outside."""
+        done: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(what())
+            except Exception as error:  # noqa: BLE001 - handed to whoever asked
+                done.set_exception(error)
+
+        with self._wake:
+            if self._thread.is_alive():
+                self._calls.append(run)
+                self._wake.notify()
+                return done
+        run()  # nobody else touches the banks: before the start, after the end, in a replay
+        return done
+
     def exchange(self, cameras: Mapping[str, Camera]) -> None:
         """From the next turn on these are the cameras; banks that are passed again keep their memory."""
         with self._wake:
@@ -139,9 +191,10 @@ class Engine:
         """Wait for something to do and do one turn; False when stopped and nothing is left to answer."""
         self.outlook.beat()
         with self._wake:
-            if not (self._waiting or self._active or self._frames):
-                if self._stopping:
-                    return False
+            idle = not (self._waiting or self._calls or self._frames)
+            if idle and not self._active and self._stopping:
+                return False
+            if idle and all(job.waits for job in self._active):
                 self._wake.wait(IDLE_S)
         self.turn()
         return True
@@ -152,10 +205,12 @@ class Engine:
             if self._coming is not None:
                 self.cameras, self._coming = self._coming, None
                 self._snapshot = {name: item for name, item in self._snapshot.items() if name in self.cameras}
+        while self._calls:
+            self._calls.popleft()()
         self._admit()
         self._decode()
         now_s = self.outlook.clock.monotonic_s()
-        if not self._active or now_s - self._turn_s > FRAME_TURN_S:
+        if all(job.waits for job in self._active) or now_s - self._turn_s > FRAME_TURN_S:
             self._turn_s = now_s
             if not self._stopping:
                 self._absorb()
@@ -179,24 +234,67 @@ class Engine:
         if query.evidence is None:
             job.query = query = replace(query, evidence=self.settings.evidence)
         # a camera that left while the question waited must not be answered with what others saw
-        names = [name for name in query.cameras or self.cameras if name in self.cameras]
+        banks = [self.cameras[name].bank for name in query.cameras or self.cameras if name in self.cameras]
         now_s = self.outlook.clock.wall_s()
-        views = [self.cameras[name].bank.fork(query.since_s, query.until_s, now_s) for name in names]
-        job.views = views
-        readable = [view for view in views if view]
-        if not readable:
-            self._finish(job, "no_evidence", _nothing(views))
+        job.text, job.span = self._asked_time(query, now_s)
+        job.views = [bank.fork(job.span.since_s, job.span.until_s, now_s) for bank in banks]
+        model, room = self.encoder.model, self.recaller.how.limits.room
+        job.ids = model.question_ids(job.text)
+        fits = model.geometry.max_positions - self.recaller.how.positions.bound(room, 0) - self.settings.max_tokens
+        if len(job.ids) > fits:
+            self._finish(job, "error", f"the question has {len(job.ids)} tokens, at most {max(0, fits)} fit")
             return
-        model = self.encoder.model
-        positions = self.cameras[names[0]].bank.policy.positions
-        ids = model.question_ids(query.question)
-        room = model.geometry.max_positions - positions.bound(max(view.count for view in readable), 0)
-        if len(ids) + self.settings.max_tokens > room:
-            text = f"the question has {len(ids)} tokens, at most {max(0, room - self.settings.max_tokens)} fit"
-            self._finish(job, "error", text)
-            return
-        job.session = Session(model, positions, readable, ids, self.settings.max_tokens)
         self._active.append(job)
+        if banks and self.recaller.looks:
+            whole = job.views if job.span == EVER else [bank.fork(now_s=now_s) for bank in banks]
+            job.session, job.looking = self._session(job, whole), True
+        else:
+            self._search(job, [Asked(job.text)] * len(banks))
+
+    def _asked_time(self, query: Query, now_s: float) -> tuple[str, Range]:
+        """The question without the words that say a time, and that time; the payload's own goes first."""
+        if query.since_s is not None or query.until_s is not None:
+            return query.question, Range(query.since_s, query.until_s)
+        said = when.parse(query.question, now_s, self.settings.zone)
+        if said is None:
+            return query.question, EVER
+        rest = " ".join(query.question.replace(said.text, " ", 1).split())
+        return (rest if rest.strip(" ?!.,") else query.question), Range(said.since_s, said.until_s)
+
+    def _session(self, job: Job, views: list[MemoryView]) -> Session:
+        """The question put to `views`, which may be empty ones."""
+        model, settings = self.encoder.model, self.settings
+        return Session(model, self.recaller.how.positions, views, job.ids, settings.max_tokens, settings.speech)
+
+    def _search(self, job: Job, asked: list[Asked]) -> None:
+        """Let recall choose what is read; its thread wakes this one when it is done."""
+        job.session, job.searching_s = None, self.outlook.clock.monotonic_s()
+        job.found = self.recaller.submit(job.views, asked, job.span)
+        job.found.add_done_callback(lambda _found: self.notify())
+
+    def _searched(self, job: Job) -> bool:
+        """Whether a search is over, and there is something to read; else the job waits, or is finished."""
+        assert job.found is not None
+        if job.found.done():
+            fault = job.found.exception()
+            if fault is None:
+                job.views = job.found.result()
+            else:
+                self.counters.count("recall_faults")
+                self._log.error("the archive could not be searched; the bank answers alone", reason=repr(fault))
+        elif self.outlook.clock.monotonic_s() - job.searching_s > SEARCH_S:
+            self.counters.count("recall_timeouts")
+            self._log.warning("the archive takes too long; the bank answers alone", id=job.query.id)
+        else:
+            return False
+        job.found = None
+        readable = [view for view in job.views if view]
+        if readable:
+            job.session = self._session(job, readable)
+            return True
+        self._active.remove(job)
+        self._finish(job, "no_evidence", nothing(job.views))
+        return False
 
     def _decode(self) -> None:
         """One step for every answer in flight."""
@@ -204,19 +302,28 @@ class Engine:
             self._guard(job, lambda job=job: self._step(job))  # type: ignore[misc]
 
     def _step(self, job: Job) -> None:
-        assert job.session is not None
         if self._late(job):
             self._active.remove(job)
             return
+        if job.found is not None and not self._searched(job):
+            return
+        assert job.session is not None
         job.session.step()
+        if job.looking:
+            job.looking = False
+            looks = [job.session.look(row) for row in range(len(job.session.rows))]
+            asked = [Asked(job.text, look) for look in looks]
+            if not all(job.views) or any(self.recaller.wants(item, job.span) for item in asked):
+                self._search(job, asked)
+                return
         if job.first_token_s is None:
             job.first_token_s = self.outlook.clock.monotonic_s()
             self.counters.observe("first_token_ms", 1000 * (job.first_token_s - job.arrived_s))
-        if job.query.stream:
-            job.stream()
         if job.session.done:
             self._active.remove(job)
-            self._finish(job, "ok", job.text())
+            self._finish(job, *job.said(self._around(job)))
+        elif job.query.stream:
+            job.stream(self._around(job))
 
     def _late(self, job: Job) -> bool:
         """Whether nobody waits any more; then it was answered `expired`."""
@@ -244,8 +351,12 @@ class Engine:
             work.append(Work(frame, camera.bank.past(now_s), camera.bank.next_positions(now_s)))
         if work:
             began_s = self.outlook.clock.monotonic_s()
-            for carrier in self.encoder.absorb(work):
-                self.cameras[carrier.camera].bank.add(carrier)
+            for item, carrier in zip(work, self.encoder.absorb(work), strict=True):
+                bank = self.cameras[carrier.camera].bank
+                if bank.newest_last_s is not None:
+                    self.outlook.keep.grew(carrier.camera, bank.newest_frame, bank.newest_last_s)
+                bank.add(carrier)
+                self.outlook.keep.absorbed(carrier, item.frame.score)
             self.counters.observe("absorb_ms", 1000 * (self.outlook.clock.monotonic_s() - began_s))
             self.counters.count("absorbed", len(work))
         for name, camera in self.cameras.items():
@@ -264,21 +375,23 @@ class Engine:
                 self._active.remove(job)
             self._finish(job, "error", "this question could not be answered; see the daemon's log")
 
-    def _finish(self, job: Job, status: Status, text: str) -> None:
-        clock, query = self.outlook.clock, job.query
+    def _around(self, job: Job) -> Surroundings:
+        """What an answer says beside the model's words."""
+        query, geometry = job.query, self.encoder.model.geometry
         names = query.cameras or tuple(self.cameras)
         stamps = [stamp for name in names if (stamp := self.outlook.newest_s(name)) is not None]
-        gaps = tuple(gap for name in names for gap in self.outlook.gaps(name, query.since_s, query.until_s))
-        around = Surroundings(self.encoder.model.geometry.name, max(stamps, default=None), gaps)
-        now = (clock.wall_s(), clock.monotonic_s())
-        answer = job.finish(status, text, now, around)
+        return Surroundings(
+            model=geometry.name,
+            newest_s=max(stamps, default=None),
+            gaps=tuple(gap for name in names for gap in self.outlook.gaps(name, job.span.since_s, job.span.until_s)),
+            trust=geometry.trust,
+            least_support=self.settings.min_support,
+            speech=self.settings.speech,
+        )
+
+    def _finish(self, job: Job, status: Status, text: str) -> None:
+        clock = self.outlook.clock
+        answer = job.finish(status, text, (clock.wall_s(), clock.monotonic_s()), self._around(job))
         self.counters.count("answers", status=status)
         self.counters.observe("answer_ms", answer.timing.total_ms)
         job.sinks.answer(answer)
-
-
-def _nothing(views: list[MemoryView]) -> str:
-    """Why there is nothing to answer from."""
-    if any(view.held_from_s is not None for view in views):
-        return "nothing is remembered of that time"
-    return "nothing has been seen yet" if len(views) != 1 else f"camera {views[0].camera} has not been seen yet"

@@ -33,16 +33,17 @@ class Evidence:
     span: Span
     weight: float  # share of the answer's attention that went to this moment, 0..1
     jpeg: bytes = b""
+    confidence: float | None = None  # chance that this moment shows it; None where the checkpoint was never measured
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A time in which a camera was not seen. `until_s` None: still so."""
+    """A time of which a camera's memory has nothing: not seen, or erased. `until_s` None: still so."""
 
     camera: str
     since_s: float
     until_s: float | None
-    reason: str  # unreachable, ended, frozen, stopped, ...
+    reason: str  # unreachable, ended, frozen, black, stopped, erased, ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,11 @@ class Answer:
     evidence: tuple[Evidence, ...] = ()
     memory_from_s: float | None = None
     memory_to_s: float | None = None
+    asked_from_s: float | None = None  # the time that was asked for, as it was understood; None is open
+    asked_to_s: float | None = None
+    carriers: int = 0  # read for this answer
+    recalled: int = 0  # of these, from the archive
+    evicted: int = 0  # that have left the bounded memory so far; the archive has them
     newest_age_s: float | None = None
     gaps: tuple[Gap, ...] = ()
     asked_s: float = 0.0

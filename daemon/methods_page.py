@@ -32,7 +32,7 @@ _STAGES = (
     ("stream.gate", "gate", "Which frames are looked at at all. A list: the first that skips a frame wins."),
     ("stream.carrier", "", "What stands at the carrier's position. Not a setting yet: there is one method."),
     ("memory.retain", "memory.retain", "Who leaves when the memory is full."),
-    ("memory.recall", "memory.recall", "What a question reads, of the carriers that touch its time range."),
+    ("memory.recall", "memory.recall", "What a question reads, of bank and archive, in the time that it asks about."),
 )
 
 
@@ -64,7 +64,8 @@ def _method(method: Any, name: str) -> Iterator[str]:
     options = [field for field in dataclasses.fields(method) if field.init]
     hints = get_type_hints(method)
     for field in options:
-        yield f"- Option `{field.name}`: {_kind(hints[field.name])}, default `{field.default}`"
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        yield f"- Option `{field.name}`: {_kind(hints[field.name])}, default `{default}`"
     yield "" if options else "- No options\n"
 
 
@@ -77,6 +78,8 @@ def _summary(method: Any) -> str:
 def _kind(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return ", ".join(f"`{arg}`" for arg in get_args(hint))
+    if get_origin(hint) is dict:
+        return "a method with its options"
     words = {int: "whole number", float: "number", bool: "true or false", str: "text"}
     return words.get(hint, str(hint))
 

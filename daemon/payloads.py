@@ -277,12 +277,23 @@ def encode_answer(answer: Answer, topics: Topics) -> bytes:
             span=(item.span.first_s, item.span.last_s),
             count=item.span.count,
             weight=_share(item.weight) or 0.0,
+            confidence=_share(item.confidence),
             frame=topics.evidence(answer.id, index) if item.jpeg else None,
         )
         for index, item in enumerate(answer.evidence)
     )
     gaps = tuple(GapWire(camera=g.camera, since=g.since_s, until=g.until_s, reason=g.reason) for g in answer.gaps)
-    memory = MemoryWire(from_=answer.memory_from_s, to=answer.memory_to_s, newest_age_s=answer.newest_age_s, gaps=gaps)
+    memory = MemoryWire(
+        from_=answer.memory_from_s,
+        to=answer.memory_to_s,
+        asked_from=answer.asked_from_s,
+        asked_to=answer.asked_to_s,
+        carriers=answer.carriers,
+        recalled=answer.recalled,
+        evicted=answer.evicted,
+        newest_age_s=answer.newest_age_s,
+        gaps=gaps,
+    )
     timing = answer.timing
     wire = AnswerWire(
         id=answer.id,
@@ -312,9 +323,14 @@ def decode_answer(payload: bytes) -> Answer:
         status=wire.status,
         text=wire.answer,
         confidence=wire.confidence,
-        evidence=tuple(Evidence(e.camera, Span(*e.span, e.count), e.weight) for e in wire.evidence),
+        evidence=tuple(Evidence(e.camera, Span(*e.span, e.count), e.weight, b"", e.confidence) for e in wire.evidence),
         memory_from_s=memory.from_,
         memory_to_s=memory.to,
+        asked_from_s=memory.asked_from,
+        asked_to_s=memory.asked_to,
+        carriers=memory.carriers,
+        recalled=memory.recalled,
+        evicted=memory.evicted,
         newest_age_s=memory.newest_age_s,
         gaps=tuple(Gap(g.camera, g.since, g.until, g.reason) for g in memory.gaps),
         asked_s=wire.asked_at,

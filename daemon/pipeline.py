@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from daemon.wire import CameraState, DaemonStatus
+from memory.archive import ArchiveState
 from stream import __version__
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 WATCH_EVERY_S = 1.0
 REPORT_EVERY_S = 10.0
+SAVE_EVERY_S = 60.0
+CLOCK_EVERY_S = 1.0
+JUMP_S = 2.0  # a clock that is slewed moves less in a second, one that is set more
 
 
 async def watch_cameras(app: App) -> None:
@@ -46,6 +50,25 @@ async def publish_snapshots(app: App) -> None:
         await asyncio.sleep(every_s or REPORT_EVERY_S)
 
 
+async def save_banks(app: App) -> None:
+    """Have every bank on disk, at most a minute old."""
+    while True:
+        await asyncio.sleep(SAVE_EVERY_S)
+        await asyncio.to_thread(app.keeper.save)
+
+
+async def watch_clock(app: App) -> None:
+    """Say when somebody sets the clock: times in answers are what it said."""
+    offset_s = time.time() - time.monotonic()
+    while True:
+        await asyncio.sleep(CLOCK_EVERY_S)
+        now_s = time.time() - time.monotonic()
+        if abs(now_s - offset_s) > JUMP_S:
+            app.counters.count("clock_jumps")
+            app.log.warning("the clock was set", by_s=round(now_s - offset_s, 1))
+        offset_s = now_s
+
+
 def camera_state(app: App, name: str) -> CameraState:
     """What is published of one camera."""
     post, now_s = app.posts[name], time.time()
@@ -74,6 +97,7 @@ def daemon_status(app: App) -> DaemonStatus:
     """What is published of the whole daemon."""
     states = [camera_state(app, name) for name in app.posts]
     outbox, times = app.link.outbox, app.counters.snapshot()
+    archive = app.keeper.state() or ArchiveState()
     return DaemonStatus(
         version=__version__,
         model=app.core.model.geometry.name,
@@ -87,6 +111,11 @@ def daemon_status(app: App) -> DaemonStatus:
         absorb_ms_p50=times.get("absorb_ms{q=0.5}"),
         first_token_ms_p50=times.get("first_token_ms{q=0.5}"),
         first_token_ms_p95=times.get("first_token_ms{q=0.95}"),
+        archive_ok=archive.ok,
+        archive_reason=archive.reason,
+        archive_bytes=archive.bytes,
+        archived=archive.written,
+        archive_dropped=archive.dropped,
         mqtt_reconnects=max(0, app.link.state.connections - 1),
         mqtt_waiting=len(outbox),
         mqtt_dropped=outbox.dropped,

@@ -106,7 +106,7 @@ class _Player:
         self.intake = Intake(CAMERA, (side, side), gate.make(settings.gate))
         outlook = Outlook(newest_s=lambda _camera: self._newest_s, clock=self._clock)
         cameras = {CAMERA: Camera(self._mailbox, core.bank(CAMERA))}
-        self._engine = Engine(core.encoder, cameras, settings.answer, outlook, Counters())
+        self._engine = Engine(core.encoder, core.recaller(), cameras, settings.answer, outlook, Counters())
 
     def play(self, frame: Frame | None, reached_s: float) -> None:
         """The file has reached `reached_s`; the gate kept `frame`, or skipped it."""

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from daemon.times import spoken
+from daemon.times import SPEECH, Speech
+from memory.recall import Look
 from memory.view import MemoryView, Moment
 from stream.attention import Mass
 from stream.model import Model
@@ -46,14 +47,19 @@ class Row:
 
 
 class Session:
-    """Greedy decoding for one question over `views` (at least one, none empty)."""
+    """Greedy decoding for one question over `views` (at least one)."""
 
     def __init__(
-        self, model: Model, positions: Positions, views: Sequence[MemoryView], ids: list[int], max_tokens: int
+        self,
+        model: Model,
+        positions: Positions,
+        views: Sequence[MemoryView],
+        ids: list[int],
+        max_tokens: int,
+        speech: Speech = SPEECH,
     ) -> None:
         assert views
-        assert all(views)
-        self.model, self.rows, self.max_tokens = model, [Row(view) for view in views], max_tokens
+        self.model, self.rows, self.max_tokens, self.speech = model, [Row(view) for view in views], max_tokens, speech
         self._slab = model.slab([view.past for view in views], len(ids) + max_tokens)
         self._system = len(model.system())
         self._next = torch.tensor([ids] * len(views))  # [B, T] what the next forward reads
@@ -61,6 +67,8 @@ class Session:
         self._positions = torch.stack(texts)  # [B, T + max_tokens]
         self._read = 0
         self._mass: Tensor | None = None  # [B, K] attention of all answer steps to what was remembered
+        self._first: Mass | None = None  # of the step that read the question
+        self._words = model.embed(torch.tensor(ids)).mean(0)  # [D]
 
     @property
     def done(self) -> bool:
@@ -72,9 +80,10 @@ class Session:
         """One forward: the first reads the question, each later one the token before it."""
         count = self._next.shape[1]
         where = self._positions[:, self._read : self._read + count]
-        mass = Mass(self.model.geometry.pointer)
+        mass = Mass(self.model.geometry.pointer, keep_queries=self._first is None)
         hidden = self.model.forward(self.model.embed(self._next), where, self._slab, mass)
         self._read += count
+        self._first = self._first or mass
         self._watch(mass)
         scores = self.model.logits(hidden[:, -1]).log_softmax(-1)
         best, chosen = scores.max(-1)
@@ -115,8 +124,30 @@ class Session:
             span = next(known, None)
             if span is None:
                 return said.strip()
-            said += spoken(self.model.marks[token], span, view.now_s)
+            said += self.speech.spoken(self.model.marks[token], span, view.now_s)
         return (said + self.model.decode(ids[begin:]).rstrip("\ufffd")).strip()
+
+    def look(self, row: int) -> Look:
+        """What the question looked for in row `row`'s memory, and where; known after the first step."""
+        assert self._first is not None, "step() comes first"
+        assert self._mass is not None
+        view = self.rows[row].view
+        share = _by_moment(view, self._mass[row])
+        fresh = sorted(set(view.source[view.count :].tolist()))  # moments with recent detail
+        return Look(
+            newest=torch.stack([layer[row] for layer in self._first.newest]),
+            mean=torch.stack([layer[row] for layer in self._first.mean]),
+            words=self._words,
+            recent=float(share[fresh].sum() / share.sum().clamp_min(1e-12)) if len(fresh) else None,
+            pointer=self.model.geometry.pointer,
+        )
+
+    def support(self, row: int) -> float | None:
+        """Share of the trained pointer's attention that went to anything remembered, 0..1; the rest went to the prompt
+        and the question, which is where it goes when there is nothing to point at. None without a trained pointer."""
+        if self.model.geometry.pointer is None or self._mass is None:
+            return None
+        return float(self._mass[row, : len(self.rows[row].view.past)].sum())
 
     def evidence(self, row: int, count: int) -> list[tuple[Moment, float]]:
         """The `count` moments row `row` attended to most, with their shares of all attention to memory, best first."""

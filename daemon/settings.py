@@ -11,9 +11,11 @@ import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from daemon.times import Speech
 from daemon.yamlfile import read_yaml
 from stream.errors import ConfigError
 from stream.policy import nearest
@@ -155,7 +157,10 @@ class MemorySettings(Section):
         "auto", description="where carriers stand on the rotary axis; `auto` is what the model was trained with"
     )
     retain: Method = Field({"adjacent": {}}, description="who leaves when the memory is full; see methods.md")
-    recall: Method = Field({"all": {}}, description="what a question reads; see methods.md")
+    recall: Method = Field({"route": {}}, description="what a question reads; see methods.md")
+    recalled: int = Field(
+        8, ge=0, le=65_536, description="carriers that a question reads from the archive on top of a full memory"
+    )
     seed: int = Field(0, description="of methods that draw by chance")
 
     _method = field_validator("retain", "recall", mode="before")(_as_method)
@@ -169,6 +174,46 @@ class AnswerSettings(Section):
     max_queue: int = Field(64, ge=1, description="questions waiting; one more is answered `busy`")
     deadline_s: float = Field(30.0, gt=0, description="when the question does not say")
     evidence: int = Field(2, ge=0, le=16, description="spans named in an answer, when the question does not say")
+    min_support: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="less support than this in memory is `no_evidence`; 0 gives every guess; default: the model's own",
+    )
+    time_zone: str | None = Field(
+        None, description="e.g. Europe/Berlin, of times in questions and answers; default: ours"
+    )
+    hours: Literal["24h", "12h"] = Field("24h", description="how times of day are said")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str | None) -> str | None:
+        if name is not None and name not in available_timezones():
+            raise ValueError(f"{name!r} is no time zone; {nearest(name, sorted(available_timezones()))[:80]}")
+        return name
+
+    @property
+    def zone(self) -> ZoneInfo | None:
+        """The users' time zone; None is the machine's."""
+        return None if self.time_zone is None else ZoneInfo(self.time_zone)
+
+    @property
+    def speech(self) -> Speech:
+        """How times are said."""
+        return Speech(self.zone, self.hours)
+
+
+class ArchiveSettings(Section):
+    """Everything that was ever absorbed, on disk; and the memory's snapshots, for a restart."""
+
+    enabled: bool = Field(True, description="false: what leaves the memory is gone, and a restart forgets everything")
+    folder: Path | None = Field(
+        None, description="default: systemd's state directory, else longwatch in XDG_STATE_HOME or ~/.local/state"
+    )
+    quota_gb: float | None = Field(10.0, gt=0, description="per camera; the oldest leave first; null: no limit")
+    keep_days: float | None = Field(None, gt=0, description="older carriers leave; default: as long as there is room")
+    dtype: Literal["int8", "float16", "float32"] = Field("int8", description="how carriers are stored; see archive.md")
+    thumbnail_px: int = Field(320, ge=0, le=4096, description="width of stored pictures at most; 0 stores none")
 
 
 class Settings(Section):
@@ -179,6 +224,7 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     memory: MemorySettings = MemorySettings()
     answer: AnswerSettings = AnswerSettings()
+    archive: ArchiveSettings = ArchiveSettings()
     gate: tuple[Method, ...] = Field(
         ({"stride": {"fps": 1.0}}, {"still": {}}), description="which frames are looked at at all; see methods.md"
     )
@@ -196,6 +242,14 @@ class Settings(Section):
             if name in RESERVED_CAMERA_NAMES:
                 raise ValueError(f"camera name {name!r} is a topic of ours; choose another")
         return cameras
+
+    def archive_folder(self) -> Path:
+        """Where the archive and the snapshots lie."""
+        if self.archive.folder is not None:
+            return self.archive.folder.expanduser()
+        if folder := os.environ.get("STATE_DIRECTORY", "").partition(":")[0]:
+            return Path(folder)
+        return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "longwatch"
 
     def secrets(self) -> tuple[str, ...]:
         """Every password in this configuration, for `logs.setup(secrets=...)`; an unreadable password file has none."""

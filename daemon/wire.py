@@ -56,11 +56,12 @@ class EvidenceWire(_Out):
     span: tuple[float, float] = Field(description="first and last second")
     count: int = Field(1, ge=1, description="frames folded into the span")
     weight: Share = Field(description="share of the answer's attention")
+    confidence: Share | None = Field(None, description="chance that this moment shows it; null: never measured")
     frame: str | None = Field(None, description="topic of the JPEG")
 
 
 class GapWire(_Out):
-    """A time in which a camera was not seen."""
+    """A time of which memory has nothing: the camera was not seen, or it was erased."""
 
     camera: str
     since: float
@@ -73,6 +74,11 @@ class MemoryWire(_Out):
 
     from_: float | None = Field(None, alias="from")
     to: float | None = None
+    asked_from: float | None = Field(None, description="the time asked for, as it was understood; null: open")
+    asked_to: float | None = None
+    carriers: int = Field(0, ge=0, description="moments read for this answer")
+    recalled: int = Field(0, ge=0, description="of these, from the archive")
+    evicted: int = Field(0, ge=0, description="moments that have left the bounded memory so far")
     newest_age_s: float | None = Field(None, description="age of the newest frame when the answer was given")
     gaps: tuple[GapWire, ...] = ()
 
@@ -86,7 +92,8 @@ class TimingWire(_Out):
 
 
 class AnswerWire(_Out):
-    """An answer. `error`, `busy` and `expired` say in `answer` what to do about it."""
+    """An answer. `no_evidence`: nothing that is remembered supports one. `error`, `busy` and `expired` say in `answer`
+    what to do about it."""
 
     model_config = ConfigDict(title="Longwatch answer")
 
@@ -152,6 +159,11 @@ class DaemonStatus(_Out):
     absorb_ms_p50: float | None = Field(None, description="one batch of frames into memory; median of the newest 512")
     first_token_ms_p50: float | None = Field(None, description="question taken -> first token; newest 512 questions")
     first_token_ms_p95: float | None = None
+    archive_ok: bool = Field(True, description="false: moments are remembered, but not written to the disk")
+    archive_reason: str = Field("", description="why not: full, read_only, corrupt, locked, cannot_open, io")
+    archive_bytes: int = Field(0, description="what all cameras' moments take on the disk")
+    archived: int = Field(0, description="moments written since the start")
+    archive_dropped: int = Field(0, description="moments that could not be written, and are in no archive")
     mqtt_reconnects: int = 0
     mqtt_waiting: int = Field(0, description="messages waiting for the broker")
     mqtt_dropped: int = Field(0, description="chunks and pictures given up while the broker was away")

@@ -17,7 +17,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from memory.recall import Recall
 from memory.retain import Choice, Retain, Rows
 from memory.snapshot import State, remainder
 from memory.view import MemoryView, Moment
@@ -43,7 +42,6 @@ class Policy:
 
     budget: Budget
     retain: Retain
-    recall: Recall
     positions: Positions
     seed: int = 0
 
@@ -150,13 +148,13 @@ class MemoryBank:
 
     @torch.inference_mode()
     def fork(self, since_s: float | None = None, until_s: float | None = None, now_s: float = 0.0) -> MemoryView:
-        """What a question reads: carriers in the asked range that recall selects, and the detail of recent frames.
+        """What is held of the asked range: carriers, and the detail of recent frames.
 
-        Positions are assigned anew among what is read. The view is a copy.
+        Positions are assigned anew among what is read. The view is a copy. See `memory/recall` for what a question
+        reads of it, and what else.
         """
         held = self._held()
-        inside = [index for index, entry in enumerate(held) if entry.span.overlaps(since_s, until_s)]
-        chosen = [inside[index] for index in self.policy.recall.select([held[index].span for index in inside])]
+        chosen = [index for index, entry in enumerate(held) if entry.span.overlaps(since_s, until_s)]
         read = [held[index] for index in chosen]
         spans, frames = [entry.span for entry in read], [entry.frame for entry in read]
         slots = torch.tensor([self._order[index] for index in chosen], dtype=torch.long, device=self._keys.device)
@@ -175,10 +173,12 @@ class MemoryBank:
             past=Past.join(parts),
             source=torch.tensor(source, dtype=torch.long),
             moments=tuple(Moment(entry.frame, entry.span, entry.jpeg) for entry in read),
+            digests=self._digests[slots],
             count=len(read),
             now_s=now_s,
             held_from_s=held[0].span.first_s if held else None,
             held_to_s=held[-1].span.last_s if held else None,
+            evicted=self.evicted,
         )
 
     @torch.inference_mode()

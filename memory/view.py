@@ -30,10 +30,13 @@ class MemoryView:
     past: Past  # carriers, then the visual tokens of the last k frames
     source: Tensor  # int64 [len(past)] index into moments
     moments: tuple[Moment, ...]  # in time order
-    count: int  # carriers read: where the question's positions start
+    digests: Tensor  # [count, D] of the carriers
+    count: int  # carriers read, the first of `past`: where the question's positions start
     now_s: float  # when the question came, wall seconds
     held_from_s: float | None  # of the whole bank, not only of what is read
     held_to_s: float | None
+    evicted: int = 0  # carriers that have left the bank since it began
+    recalled: int = 0  # of `count`, how many came from the archive
 
     def __bool__(self) -> bool:
         return len(self.moments) > 0

@@ -55,10 +55,12 @@ class Plan:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """See Reading."""
         outs = [_block(block, query, key, value, scale) for block in self.blocks]
-        if self.mass is not None and self.mass.wants(layer):
+        if self.mass is not None:
             last = self.blocks[-1]
-            newest = query[:, :, last.first : last.last][:, :, -1:]
-            self.mass.add(_weights(last, newest, key, scale)[:, :, 0])
+            own = query[:, :, last.first : last.last]
+            self.mass.look(own)
+            if self.mass.wants(layer):
+                self.mass.add(_weights(last, own[:, :, -1:], key, scale)[:, :, 0])
         return outs[0] if len(outs) == 1 else torch.cat(outs, dim=2)
 
 
@@ -67,15 +69,25 @@ class Mass:
     """Attention of the newest query to every key: the raw material of evidence.
 
     Of the pointer's layer and heads where the checkpoint was trained to point; else the mean over all of them.
+    With `keep_queries` also what the block's tokens look for, layer by layer, before rotation: what recall asks with.
     """
 
     pointer: Pointer | None = None
+    keep_queries: bool = False
     layers: int = 0
     total: Tensor | None = field(default=None)  # [B, K] mean over heads, summed over layers
+    newest: list[Tensor] = field(default_factory=list)  # per layer [B, heads, Dh] the newest query
+    mean: list[Tensor] = field(default_factory=list)  # per layer [B, heads, Dh] mean over the block's queries
 
     def wants(self, layer: int) -> bool:
         """Whether this layer's weights count."""
         return self.pointer is None or layer == self.pointer.layer
+
+    def look(self, queries: Tensor) -> None:
+        """One layer's un-rotated `queries` [B, heads, Q, Dh]."""
+        if self.keep_queries:
+            self.newest.append(queries[:, :, -1])
+            self.mean.append(queries.mean(2))
 
     def add(self, weights: Tensor) -> None:
         """One layer's `weights` [B, heads, K]."""

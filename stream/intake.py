@@ -70,7 +70,8 @@ class Intake:
         judged = self.judge(picture, stamp)
         if judged is None or picture.frame is None or not judged[1].keep:
             return None
-        return dataclasses.replace(judged[0], jpeg=self._scaler.jpeg(picture.frame))
+        frame, verdict = judged
+        return dataclasses.replace(frame, jpeg=self._scaler.jpeg(picture.frame), score=verdict.score)
 
 
 class FileTime:

@@ -38,6 +38,7 @@ class Frame:
     wall_s: float  # arrival on our clock: the truth
     image: np.ndarray  # uint8 RGB [H, W, 3]
     jpeg: bytes = b""  # evidence picture, made only for frames the gate kept
+    score: float = 0.0  # what the last gate said of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,20 @@ class Pointer:
 
     layer: int
     heads: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How far a checkpoint's answers can be believed: measured on a benchmark, written on its card.
+
+    Chances are logistic in log-odds. `denials` are answers that need no evidence, in lower case.
+    """
+
+    answer: tuple[float, float, float]  # right: weights of log-odds(confidence), log-odds(support) and 1
+    evidence: tuple[float, float]  # a moment shows it: weights of log-odds(its share of attention) and 1
+    support: float  # least share of the pointer's attention that must rest on something remembered
+    unseen: str  # the answer that says it was not seen
+    denials: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from memory import recall, retain
+from memory import retain
 from memory.bank import MemoryBank, Policy
 from stream import carrier
 from stream.encoder import Encoder, Work
@@ -47,9 +47,7 @@ def make_bank(
 ) -> MemoryBank:
     """A bank for `model`."""
     scheme = TABLE[positions](len(model.system()), model.geometry.visual)
-    policy = Policy(
-        Budget(carriers, detail), retain.make(retain_by or {"adjacent": {}}), recall.make({"all": {}}), scheme
-    )
+    policy = Policy(Budget(carriers, detail), retain.make(retain_by or {"adjacent": {}}), scheme)
     return MemoryBank(camera, model.geometry, policy)
 
 

@@ -126,6 +126,7 @@ class Show:
             "mqtt": {"port": port, "protocol": "3.1.1", "client_id": "longwatch-demo"},
             "cameras": {CAMERA: {"url": f"rtsp://127.0.0.1:{free_port()}/{CAMERA}"}},
             "model": {"path": self.model},
+            "archive": {"folder": str(folder / "memory")},
         }
         path = folder / "longwatch.yaml"
         path.write_text(yaml.safe_dump(raw), encoding="utf-8")

@@ -63,6 +63,17 @@ class Archive:
         archive._writer.start()
         return archive
 
+    @classmethod
+    def open_as_is(cls, path: Path) -> Archive:
+        """Open a file with what it says of itself, whatever model it is of: to erase from it when no daemon runs.
+
+        Raises ArchiveError when there is none or it cannot be read; nothing is set aside then.
+        """
+        reader = Reader.open(path)
+        setup = Setup(reader.shape, reader.identity, reader.dtype, reader.base)
+        reader.close()
+        return cls.open(path, setup)
+
     def put(self, entry: Entry) -> None:
         """Archive one carrier. Returns at once; its arrays must not be changed afterwards."""
         self._writer.inbox.put(entry)

@@ -85,6 +85,12 @@ class Reader:
         found += self.select(near, (key, since - NEAR_S, until, since, most))
         return [_row(camera, item) for item in found][: len(found) if limit is None else limit]
 
+    def count(self, camera: str | None, since_s: float | None, until_s: float | None) -> int:
+        """How many carriers begin in the range; `camera` None is all of them."""
+        query = "SELECT count(*) FROM frames WHERE camera = ? AND first_s >= ? AND first_s <= ?"
+        keys = [self.camera_id(name) for name in (self.cameras() if camera is None else [camera])]
+        return sum(item[0] for key in keys for item in self.select(query, (key, *_range(since_s, until_s))))
+
     def narrow(self, camera: str, since_s: float | None, until_s: float | None, query: Floats, limit: int) -> list[Row]:
         """At most `limit` carriers of the range that may score highest for `query` [L, Hkv, Dh], in time order.
 

@@ -1,25 +1,96 @@
-"""What a question reads of the bank: indices of carriers, in time order."""
+"""What a question reads: carriers of the bank and of the archive, in time order.
+
+    question --read once over the bank--> Asked --+
+    bank (all of the asked range) ----------------+--> select --> view, positions assigned anew
+    archive --narrow (pools, coarse to fine)------+
+
+The order of choice: the asked time range, now or past, relevance, neighbours, diversity, budget, time order.
+Carriers that are held in the bank and rows of the archive are chosen by the same methods.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from torch import Tensor
+
 from stream.policy import Paper, build
-from stream.types import Span
+from stream.types import Pointer, Span
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a question looked for and where, when it was read over the bank."""
+
+    newest: Tensor  # [L, heads, Dh] un-rotated queries of its last token
+    mean: Tensor  # [L, heads, Dh] mean over all its tokens
+    words: Tensor  # [D] mean of its tokens' embeddings
+    recent: float | None  # share of its attention to memory that went to the recent detail; None: nothing is known
+    pointer: Pointer | None  # heads that were trained to point at evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question, as recall knows it. `look` is None for methods that do not need it."""
+
+    text: str
+    look: Look | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Carriers that may be read, in time order. Read only."""
+
+    frames: Sequence[int]
+    spans: Sequence[Span]
+    held: Sequence[bool]  # in the bank now; else a row of the archive
+    digests: Tensor  # [n, D]
+    keys: Tensor  # [L, Hkv, n, Dh] un-rotated
+
+    def __len__(self) -> int:
+        return len(self.frames)
 
 
 class Recall(Protocol):
-    """Chooses among the carriers whose span touches the asked time range. Must not change anything."""
+    """Chooses what a question reads. Holds no state and changes nothing; a draw by chance has its seed as an option."""
 
     paper: ClassVar[Paper]
+    looks: ClassVar[bool]  # needs `Asked.look`, which costs one more forward of the question
+    reaches: ClassVar[bool]  # chooses from the archive too, not from the bank alone
 
-    def select(self, spans: Sequence[Span]) -> Sequence[int]:
-        """Sorted unique indices into `spans`, which are in time order."""
+    def wants(self, asked: Asked) -> bool:
+        """Whether this question is worth a search; False reads the bank as it is."""
+        ...
+
+    def select(self, asked: Asked, rows: Rows, room: int) -> Sequence[int]:
+        """At most `room` sorted unique indices into `rows`."""
         ...
 
 
-TABLE: dict[str, str] = {"all": "memory.recall.all:All", "recent": "memory.recall.recent:Recent"}
+class Method:
+    """What most methods answer."""
+
+    looks: ClassVar[bool] = True
+    reaches: ClassVar[bool] = True
+
+    def wants(self, asked: Asked) -> bool:  # noqa: ARG002 - most search for everything
+        """See Recall."""
+        return True
+
+
+TABLE: dict[str, str] = {
+    "all": "memory.recall.all:All",
+    "recent": "memory.recall.recent:Recent",
+    "uniform": "memory.recall.uniform:Uniform",
+    "random": "memory.recall.random:Random",
+    "relevance": "memory.recall.relevance:Relevance",
+    "clips": "memory.recall.clips:Clips",
+    "diverse": "memory.recall.diverse:Diverse",
+    "pages": "memory.recall.pages:Pages",
+    "route": "memory.recall.route:Route",
+}
 
 
 def make(spec: Mapping[str, Mapping[str, Any]]) -> Recall:

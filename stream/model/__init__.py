@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from stream.attention import Mass
     from stream.kv import Past, Slab
-    from stream.types import Pointer, VisualTokens
+    from stream.types import Pointer, Trust, VisualTokens
 
 TABLE: dict[str, str] = {"llava_onevision": "stream.model.llava_onevision:LlavaOnevision"}
 
@@ -35,6 +35,7 @@ class Geometry:
     carriers: int | None  # bank size it was trained with; None: any
     trained: bool  # for carriers; else answers from memory are what a frozen model happens to give
     pointer: Pointer | None  # trained to point at evidence
+    trust: Trust | None  # how far its answers can be believed
     dtype: torch.dtype
     device: torch.device
 
@@ -48,6 +49,15 @@ class Model(Protocol):
     """A vision-language checkpoint. Not thread-safe: one thread owns it."""
 
     geometry: Geometry
+
+    @property
+    def identity(self) -> str:
+        """A short digest of weights, geometry and system prompt: carriers of another identity cannot be read."""
+        ...
+
+    def key_base(self) -> Tensor | None:
+        """What all keys have in common [L, Hkv, Dh], the projections' bias; None without one."""
+        ...
 
     def encode(self, images: np.ndarray) -> list[VisualTokens]:
         """Pictures uint8 [B, H, W, 3] at model size -> tokens in the language model's space."""

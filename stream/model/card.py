@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from stream.errors import ModelError
-from stream.types import Pointer
+from stream.types import Pointer, Trust
 
 FILE = "longwatch.json"
 
@@ -28,6 +28,7 @@ class Card(BaseModel):
     carriers: int | None = None
     trained: bool = False
     pointer: Pointer | None = None  # absent: evidence is the mean attention of all layers and heads
+    trust: Trust | None = None  # absent: confidence is the words' own probability, and nothing is held back
     fold_case: bool = False  # questions are read in lower case
     image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)

@@ -6,7 +6,9 @@ attention goes through a registered function, the cache is ours. No forward is r
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,8 @@ from stream.model.card import Card
 from stream.rope import disarm
 from stream.rule import causal
 from stream.types import VisualTokens
+
+SAMPLED = 64  # values of each parameter that make a checkpoint's identity
 
 
 class LlavaOnevision:
@@ -46,6 +50,7 @@ class LlavaOnevision:
             carriers=card.carriers,
             trained=card.trained,
             pointer=card.pointer,
+            trust=card.trust,
             dtype=net.dtype,
             device=net.device,
         )
@@ -56,6 +61,24 @@ class LlavaOnevision:
         self._system: Past | None = None
         known = tokenizer.get_vocab()
         self._marks = {int(known[mark]): mark for mark in MARKS if mark in known}
+
+    @cached_property
+    def identity(self) -> str:
+        """See `Model.identity`. Of every parameter some values are read, as bfloat16: precision does not matter."""
+        digest = hashlib.blake2b(self.card.prefix.encode(), digest_size=8)
+        for name, parameter in self.net.named_parameters():
+            flat = parameter.detach().flatten()
+            places = torch.linspace(0, len(flat) - 1, min(SAMPLED, len(flat)), dtype=torch.float64).long()
+            sample = flat[places.to(flat.device)].to(torch.bfloat16).view(torch.int16).cpu()
+            digest.update(f"{name} {tuple(parameter.shape)}".encode() + sample.numpy().tobytes())
+        return digest.hexdigest()
+
+    def key_base(self) -> Tensor | None:
+        """See `Model.key_base`."""
+        biases = [layer.self_attn.k_proj.bias for layer in self.language.layers]
+        if any(bias is None for bias in biases):
+            return None
+        return torch.stack([bias.detach().view(self.geometry.kv_heads, -1) for bias in biases])
 
     def pixels(self, images: Tensor) -> Tensor:
         """uint8 [B, H, W, 3] -> normalised [B, 3, H, W] in the model's dtype."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memory import recall, retain
+from memory import retain
 from memory.bank import MemoryBank, Policy
 from memory.view import MemoryView
 from stream.model import Geometry
@@ -76,7 +76,7 @@ class Rehearsal:
         frames = len(times_s)
         scheme = TABLE[keeping.positions](shape.system, shape.visual)
         budget = Budget(keeping.carriers, keeping.detail)
-        policy = Policy(budget, retain.make(keeping.retain), recall.make({"all": {}}), scheme, seed)
+        policy = Policy(budget, retain.make(keeping.retain), scheme, seed)
         self.bank = MemoryBank("street", _geometry(frames, shape), policy)
         self._eye = torch.eye(frames)
 
@@ -143,6 +143,7 @@ def _geometry(frames: int, shape: Shape) -> Geometry:
         carriers=None,
         trained=True,
         pointer=None,
+        trust=None,
         dtype=torch.float32,
         device=torch.device("cpu"),
     )

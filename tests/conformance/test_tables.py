@@ -17,11 +17,13 @@ import pytest
 import torch
 
 from memory import recall, retain
+from memory.recall import Asked, Look
+from memory.recall import Rows as Readable
 from memory.retain import Rows
 from stream import carrier, gate
 from stream.errors import ConfigError, UnknownMethod
 from stream.policy import Paper, build, load
-from stream.types import Frame, Span, VisualTokens
+from stream.types import Frame, Pointer, Span, VisualTokens
 
 STAGES = {
     "gate": gate.TABLE,
@@ -52,6 +54,29 @@ def rows(count: int = 9) -> Rows:
     return Rows(digests, [Span(t, t) for t in map(float, times)], times)
 
 
+def readable(count: int = 40) -> Readable:
+    """Carriers of a bank (every third) and of an archive."""
+    generator = torch.Generator().manual_seed(11)
+    return Readable(
+        frames=range(count),
+        spans=[Span(float(t), float(t)) for t in range(count)],
+        held=[place % 3 == 0 for place in range(count)],
+        digests=torch.randn(count, 6, generator=generator),
+        keys=torch.randn(2, 2, count, 4, generator=generator),
+    )
+
+
+def asked(pointer: Pointer | None = None) -> Asked:
+    """A question about the past, as it looked for it in a model of two layers, four heads and two key heads."""
+    generator = torch.Generator().manual_seed(13)
+    newest, mean = torch.randn(2, 2, 4, 4, generator=generator)
+    words = torch.randn(6, generator=generator)
+    return Asked("what came first?", Look(newest, mean, words, 0.1, pointer))
+
+
+ROOM = 20  # carriers that a question may read here
+
+
 def run(stage: str, name: str) -> Any:
     """What a method does with the fixed input of its stage, as plain data."""
     method = build(stage, STAGES[stage], name)
@@ -63,7 +88,7 @@ def run(stage: str, name: str) -> Any:
     if stage == "memory.retain":
         choice = method.choose(rows(), torch.Generator().manual_seed(7))
         return [choice.leaves, choice.into, choice.how]
-    return list(method.select([Span(float(t), float(t)) for t in range(40)]))
+    return [list(method.select(asked(pointer), readable(), ROOM)) for pointer in (None, Pointer(1, (0, 3)))]
 
 
 @pytest.mark.parametrize(("stage", "name"), EVERY)
@@ -138,10 +163,35 @@ def test_retention_never_names_the_newest(name: str, count: int) -> None:
 
 @pytest.mark.parametrize("name", recall.TABLE)
 @pytest.mark.parametrize("count", [0, 1, 5, 40])
-def test_recall_selects_sorted_unique_indices(name: str, count: int) -> None:
-    chosen = list(build("memory.recall", recall.TABLE, name).select([Span(float(t), float(t)) for t in range(count)]))
-    assert chosen == sorted(set(chosen))
-    assert all(0 <= index < count for index in chosen)
+@pytest.mark.parametrize("room", [1, 7, ROOM, 40])
+def test_recall_selects_sorted_unique_indices_within_its_room(name: str, count: int, room: int) -> None:
+    given = readable(count)
+    before = (given.digests.clone(), given.keys.clone())
+    for pointer in (None, Pointer(0, (1,))):
+        chosen = list(build("memory.recall", recall.TABLE, name).select(asked(pointer), given, room))
+        assert chosen == sorted(set(chosen))
+        assert all(0 <= index < count for index in chosen)
+        assert len(chosen) <= room
+        assert chosen or not count, "whoever asks reads something"
+    assert torch.equal(given.digests, before[0])
+    assert torch.equal(given.keys, before[1])
+
+
+KEEP_ALL = {"recent": {"carriers": 40}, "pages": {"share": 1.0}, "route": {"past": {"uniform": {}}}}
+
+
+@pytest.mark.parametrize("name", recall.TABLE)
+def test_recall_reads_everything_where_there_is_room(name: str) -> None:
+    method = build("memory.recall", recall.TABLE, name, KEEP_ALL.get(name))
+    assert list(method.select(asked(), readable(), 40)) == list(range(40))
+
+
+@pytest.mark.parametrize("name", recall.TABLE)
+def test_recall_that_looks_needs_a_look_and_the_others_do_not(name: str) -> None:
+    method = build("memory.recall", recall.TABLE, name)
+    if not method.looks:
+        blind = Asked("what came first?")
+        assert list(method.select(blind, readable(), ROOM)) == list(method.select(asked(), readable(), ROOM))
 
 
 @pytest.mark.parametrize(
@@ -151,6 +201,13 @@ def test_recall_selects_sorted_unique_indices(name: str, count: int) -> None:
         ("gate", "still", {"threshold": -1}, "threshold"),
         ("memory.retain", "adjacent", {"when_full": "burn"}, "when_full"),
         ("memory.recall", "recent", {"carriers": 0}, "carriers"),
+        ("memory.recall", "relevance", {"by": "smell"}, "by"),
+        ("memory.recall", "clips", {"reach": -1}, "reach"),
+        ("memory.recall", "diverse", {"weight": 2}, "weight"),
+        ("memory.recall", "pages", {"share": 0}, "share"),
+        ("memory.recall", "route", {"recent": 0}, "recent"),
+        ("memory.recall", "route", {"past": {"route": {}}}, "route itself"),
+        ("memory.recall", "route", {"past": {"clips": {"reech": 1}}}, "reech"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(stage: str, name: str, options: dict[str, Any], words: str) -> None:

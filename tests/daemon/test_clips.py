@@ -18,8 +18,9 @@ from daemon.core import Core
 from daemon.replay import Ask, Replay, replay
 from daemon.session import Session
 from daemon.settings import Settings, parse
-from memory import recall, retain
+from memory import retain
 from memory.bank import MemoryBank, Policy
+from memory.recall.all import All
 from stream.positions import TABLE
 from stream.types import Budget
 from tests.fakes import make_audio, make_video
@@ -73,8 +74,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def core() -> Core:
     model = random_model()
     positions = TABLE["spaced"](len(model.system()), model.geometry.visual)
-    policy = Policy(Budget(5, 2), retain.make({"adjacent": {}}), recall.make({"all": {}}), positions)
-    return Core(make_encoder(model), policy)
+    policy = Policy(Budget(5, 2), retain.make({"adjacent": {}}), positions)
+    return Core(make_encoder(model), policy, All(), 0)
 
 
 @pytest.fixture(scope="module")

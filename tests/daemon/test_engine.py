@@ -13,7 +13,10 @@ from daemon.gaps import GapLog
 from daemon.job import Sinks
 from daemon.messages import Answer, Query
 from daemon.metrics import Counters
+from daemon.recaller import Recaller
 from daemon.settings import AnswerSettings
+from memory.recall.all import All
+from memory.recall.search import How, Limits
 from stream.mailbox import Mailbox
 from stream.model.llava_onevision import LlavaOnevision
 from stream.types import Frame
@@ -49,7 +52,8 @@ class Bench:
         self.newest: dict[str, float] = {}
         outlook = Outlook(newest_s=self.newest.get, gaps=(gaps or GapLog()).between, clock=self.clock)
         limits = AnswerSettings(**{"max_tokens": 4, **settings})
-        self.engine = Engine(self.encoder, self.cameras, limits, outlook, self.counters)
+        how = How(make_bank(model, 6, 2).policy.positions, model.geometry.visual, Limits(6))
+        self.engine = Engine(self.encoder, Recaller(All(), how), self.cameras, limits, outlook, self.counters)
         self.answers: list[Answer] = []
         self.chunks: list[tuple[str, str]] = []
 
@@ -153,7 +157,10 @@ def test_several_cameras_are_named_in_the_answer(model: LlavaOnevision) -> None:
     bench.ask("one", cameras=("cam2",))
     answers = {answer.id: answer for answer in bench.settle()}
     lines = answers["all"].text.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["cam0", "cam2"], "an unseen camera has no view"
+    assert [line.split(":")[0] for line in lines] == ["cam0", "cam2", "cam1"], (
+        "the one that could not be asked comes last"
+    )
+    assert lines[-1] == "cam1: camera cam1 has not been seen yet"
     assert lines[1].strip() == f"cam2: {answers['one'].text}".strip()
     assert "".join(text for name, text in bench.chunks if name == "all") == answers["all"].text
 

@@ -308,9 +308,13 @@ def test_the_form_of_an_answer() -> None:
         "ok",
         "Yes.",
         confidence=math.nan,
-        evidence=(Evidence("door", span, 1.5, b"\xff\xd8"), Evidence("door", span, 0.25)),
+        evidence=(Evidence("door", span, 1.5, b"\xff\xd8", 0.9), Evidence("door", span, 0.25)),
         memory_from_s=1.0,
         memory_to_s=2.0,
+        asked_to_s=1.5,
+        carriers=56,
+        recalled=8,
+        evicted=300,
         gaps=(Gap("door", 10.0, None, "frozen"),),
         timing=Timing(1.0, None, 3.0),
         model="tiny",
@@ -323,6 +327,7 @@ def test_the_form_of_an_answer() -> None:
         "span": [1_763_652_100.0, 1_763_652_163.25],
         "count": 9,
         "weight": 1.0,
+        "confidence": 0.9,
         "frame": "longwatch/evidence/q1/0",
     }
     assert wire["evidence"][1]["frame"] is None
@@ -330,6 +335,11 @@ def test_the_form_of_an_answer() -> None:
     assert wire["memory"] == {
         "from": 1.0,
         "to": 2.0,
+        "asked_from": None,
+        "asked_to": 1.5,
+        "carriers": 56,
+        "recalled": 8,
+        "evicted": 300,
         "newest_age_s": None,
         "gaps": [{"camera": "door", "since": 10.0, "until": None, "reason": "frozen"}],
     }

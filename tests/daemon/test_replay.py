@@ -15,8 +15,9 @@ from daemon.payloads import encode_answer
 from daemon.replay import Ask, Replay, replay
 from daemon.settings import Settings, parse
 from daemon.topics import Topics
-from memory import recall, retain
+from memory import retain
 from memory.bank import Policy
+from memory.recall.all import All
 from stream.errors import CameraError, QueryError
 from stream.positions import TABLE
 from stream.types import Budget
@@ -31,8 +32,8 @@ FRAME_S = 0.1
 def core() -> Core:
     model = random_model()
     positions = TABLE["compact"](len(model.system()), model.geometry.visual)
-    policy = Policy(Budget(4, 2), retain.make({"adjacent": {}}), recall.make({"all": {}}), positions)
-    return Core(make_encoder(model), policy)
+    policy = Policy(Budget(4, 2), retain.make({"adjacent": {}}), positions)
+    return Core(make_encoder(model), policy, All(), 0)
 
 
 @pytest.fixture(scope="module")

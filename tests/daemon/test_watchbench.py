@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from daemon.core import Core
-from memory import recall, retain
+from memory import retain
 from memory.bank import Policy
+from memory.recall.all import All
 from stream.positions import TABLE
 from stream.train.events import Fault
 from stream.train.questions import KINDS
@@ -42,8 +43,8 @@ def bench() -> Iterator[Any]:
 def core(bench: Any) -> Core:
     model = random_model()
     positions = TABLE["compact"](len(model.system()), model.geometry.visual)
-    policy = Policy(Budget(M, 4), retain.make({"adjacent": {}}), recall.make({"all": {}}), positions)
-    return bench.systems.once(Core(make_encoder(model), policy))  # type: ignore[no-any-return]
+    policy = Policy(Budget(M, 4), retain.make({"adjacent": {}}), positions)
+    return bench.systems.once(Core(make_encoder(model), policy, All(), 0))  # type: ignore[no-any-return]
 
 
 def short(bench: Any, number: int = 0, frames: int = FRAMES) -> Any:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory import recall, retain
+from memory import retain
 from memory.bank import MemoryBank, Policy
 from memory.retain import TABLE
 from stream.model import Geometry
@@ -30,15 +30,14 @@ SMALL = Geometry(
     carriers=None,
     trained=True,
     pointer=None,
+    trust=None,
     dtype=torch.float32,
     device=torch.device("cpu"),
 )
 
 
-def small_bank(carriers: int, detail: int = 0, method: dict[str, Any] | None = None, read: Any = None) -> MemoryBank:
-    policy = Policy(
-        Budget(carriers, detail), retain.make(method or {"fifo": {}}), recall.make(read or {"all": {}}), Compact(1, 2)
-    )
+def small_bank(carriers: int, detail: int = 0, method: dict[str, Any] | None = None) -> MemoryBank:
+    policy = Policy(Budget(carriers, detail), retain.make(method or {"fifo": {}}), Compact(1, 2))
     return MemoryBank("door", SMALL, policy)
 
 
@@ -160,13 +159,6 @@ def test_a_still_camera_extends_the_newest_span_only_forwards() -> None:
     bank.extend(25.0)
     bank.extend(20.0)
     assert bank.spans == [Span(10.0, 25.0, 1)]
-
-
-def test_recent_reads_only_the_newest() -> None:
-    bank = small_bank(8, 0, read={"recent": {"carriers": 3}})
-    for frame in range(8):
-        bank.add(carrier(frame))
-    assert [moment.frame for moment in bank.fork().moments] == [5, 6, 7]
 
 
 def test_out_of_order_frames_are_our_own_bug() -> None:

@@ -235,6 +235,7 @@ class Rig:
             "answer": {"max_tokens": 8, "deadline_s": 120},
             "gate": [{"stride": {"fps": 2}}],  # moments come steadily, whatever the picture shows
             "snapshot_every_s": 2,
+            "archive": {"folder": str(self.folder / "memory")},
             "cameras": {name: {"url": url} for name, url in self.urls.items()},
         }
         self.config_path.write_text(yaml.safe_dump({**raw, **self.more, **more}))

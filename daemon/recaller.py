@@ -1,0 +1,66 @@
+"""What questions read, chosen beside the engine: the archive is on a disk, and a slow disk must not stop the watching.
+
+engine --submit(views, what was asked)--> one thread, one reader --Future[views]--> engine
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+
+from memory.archive import Reader
+from memory.recall import Asked, Recall
+from memory.recall.search import EVER, How, Range, search
+from memory.view import MemoryView
+
+
+class Recaller:
+    """One method over the banks' views and, where there is one, the archive behind `reader`."""
+
+    def __init__(self, method: Recall, how: How, reader: Reader | None = None) -> None:
+        self.method, self.how = method, how
+        self._reader = reader if method.reaches else None
+        self._pool = ThreadPoolExecutor(1, "recall") if self._reader is not None else None
+
+    @property
+    def looks(self) -> bool:
+        """Whether a question is read over the bank before anything is chosen."""
+        return self.method.looks and self._reader is not None
+
+    def wants(self, asked: Asked, span: Range) -> bool:
+        """Whether a search may change what is read."""
+        return span != EVER or self.method.wants(asked)
+
+    def submit(self, views: Sequence[MemoryView], asked: Sequence[Asked], span: Range) -> Future[list[MemoryView]]:
+        """What each of several cameras' views becomes. `views` hold what the banks have of `span`."""
+        if self._pool is not None:
+            return self._pool.submit(self._search, views, asked, span)
+        done: Future[list[MemoryView]] = Future()
+        done.set_result(self._search(views, asked, span))
+        return done
+
+    def close(self) -> None:
+        """End the thread; a search that runs is waited for."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        if self._reader is not None:
+            self._reader.close()
+
+    def _search(self, views: Sequence[MemoryView], asked: Sequence[Asked], span: Range) -> list[MemoryView]:
+        how = replace(self.how, range=span)
+        return [self._one(view, item, how) for view, item in zip(views, asked, strict=True)]
+
+    def _one(self, view: MemoryView, asked: Asked, how: How) -> MemoryView:
+        if self.method.looks and asked.look is None:
+            return view  # no archive: the bank is all there is
+        found = search(self.method, view, asked, self._reader, how) if self.wants(asked, how.range) else view
+        extent = None if self._reader is None else self._reader.extent(view.camera)
+        if extent is None:
+            return found
+        first_s, last_s, _ = extent
+        return replace(
+            found,
+            held_from_s=first_s if found.held_from_s is None else min(first_s, found.held_from_s),
+            held_to_s=last_s if found.held_to_s is None else max(last_s, found.held_to_s),
+        )

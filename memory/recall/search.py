@@ -1,0 +1,200 @@
+"""From a bank's view to what a question reads: archive rows are fetched, a method chooses, a new view is made.
+
+    view   carriers of the bank in the asked range | recent detail
+    found  carriers chosen, bank and archive in time order | recent detail of the frames that stay
+
+Runs outside the engine's thread: it reads the disk. A view is immutable, so nobody waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from memory.archive.types import Floats, Row
+from memory.recall import Asked, Recall, Rows
+from memory.recall.score import linear
+from memory.view import MemoryView, Moment
+from stream.kv import Past
+from stream.positions import Positions
+from stream.types import Span
+
+
+class Shelf(Protocol):
+    """What a search needs of an archive (`memory.archive.Reader`). Rows that cannot be read are left out."""
+
+    def narrow(self, camera: str, since_s: float | None, until_s: float | None, query: Floats, limit: int) -> list[Row]:
+        """At most `limit` rows that touch the range, the likeliest by `query` [L, Hkv, Dh], in time order."""
+        ...
+
+    def spread(self, camera: str, since_s: float | None, until_s: float | None, limit: int) -> list[Row]:
+        """At most `limit` rows that touch the range, evenly in time, in time order."""
+        ...
+
+    def digests(self, ids: Sequence[int]) -> tuple[list[int], Floats]:
+        """(ids that could be read, [n, D])."""
+        ...
+
+    def keys(self, ids: Sequence[int]) -> tuple[list[int], Floats]:
+        """(ids that could be read, [n, L, Hkv, Dh] un-rotated)."""
+        ...
+
+    def carriers(self, ids: Sequence[int]) -> tuple[list[int], Floats, Floats]:
+        """(ids that could be read, keys, values [n, L, Hkv, Dh])."""
+        ...
+
+    def pictures(self, ids: Sequence[int]) -> dict[int, bytes]:
+        """JPEGs by id; without those that have none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a search may take."""
+
+    room: int  # carriers that a question reads at most
+    scan: int = 1024  # archive rows whose keys are looked at one by one; before them pools narrow
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The asked time; None is open."""
+
+    since_s: float | None = None
+    until_s: float | None = None
+
+
+EVER = Range()
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """What stays the same from question to question, and the range of this one."""
+
+    positions: Positions
+    visual: int  # N
+    limits: Limits
+    range: Range = EVER
+
+
+def search(method: Recall, view: MemoryView, asked: Asked, shelf: Shelf | None, how: How) -> MemoryView:
+    """What `method` chooses of `view` and `shelf`. Changes neither."""
+    files = _files(method, view, asked, shelf, how)
+    order = sorted(range(view.count + len(files.frames)), key=lambda place: _frame(view, files, place))
+    rows = Rows(
+        frames=[_frame(view, files, place) for place in order],
+        spans=[_span(view, files, place) for place in order],
+        held=[place < view.count for place in order],
+        digests=torch.cat((view.digests.float().cpu(), files.digests))[order],
+        keys=torch.cat((view.past.keys[:, :, : view.count].float().cpu(), files.keys), dim=2)[:, :, order],
+    )
+    chosen = [order[index] for index in method.select(asked, rows, how.limits.room)]
+    if chosen == list(range(view.count)):
+        return view
+    return _compose(view, files, chosen, shelf, how)
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Archive rows that may be read, without values and pictures."""
+
+    ids: list[int]
+    frames: list[int]
+    spans: list[Span]
+    digests: Tensor  # [m, D]
+    keys: Tensor  # [L, Hkv, m, Dh]
+
+
+def _files(method: Recall, view: MemoryView, asked: Asked, shelf: Shelf | None, how: How) -> _Files:
+    layers, heads, _, width = view.past.keys.shape
+    if shelf is None or not method.reaches:
+        return _Files([], [], [], torch.zeros(0, view.digests.shape[1]), torch.zeros(layers, heads, 0, width))
+    since_s, until_s, limit = how.range.since_s, how.range.until_s, how.limits.scan
+    if asked.look is None:
+        found = shelf.spread(view.camera, since_s, until_s, limit)
+    else:
+        found = shelf.narrow(view.camera, since_s, until_s, linear(asked.look, heads).numpy(), limit)
+    held = {moment.frame for moment in view.moments}
+    rows = {row.id: row for row in found if row.frame not in held}
+    ids, keys = shelf.keys(list(rows))
+    good, digests = shelf.digests(ids)
+    if len(good) < len(ids):
+        left = set(good)
+        keys = keys[[row_id in left for row_id in ids]]
+    return _Files(
+        ids=good,
+        frames=[rows[row_id].frame for row_id in good],
+        spans=[rows[row_id].span for row_id in good],
+        digests=torch.from_numpy(digests),
+        keys=torch.from_numpy(keys).permute(1, 2, 0, 3),
+    )
+
+
+def _compose(view: MemoryView, files: _Files, chosen: Sequence[int], shelf: Shelf | None, how: How) -> MemoryView:
+    """A view of `chosen`: places below `view.count` are the bank's, the others the archive's; in time order."""
+    ids = [files.ids[place - view.count] for place in chosen if place >= view.count]
+    values: dict[int, Tensor] = {}
+    pictures: dict[int, bytes] = {}
+    if shelf is not None and ids:
+        good, _, found = shelf.carriers(ids)
+        values = dict(zip(good, torch.from_numpy(found), strict=True))
+        pictures = shelf.pictures(good)
+    like, kept = view.past.keys, list[int]()
+    keys, vals, digests, moments = list[Tensor](), list[Tensor](), list[Tensor](), list[Moment]()
+    for place in chosen:
+        if place < view.count:
+            keys.append(view.past.keys[:, :, place])
+            vals.append(view.past.values[:, :, place])
+            digests.append(view.digests[place])
+            moments.append(view.moments[place])
+        elif (own := files.ids[place - view.count]) in values:  # else it was erased meanwhile
+            row = place - view.count
+            keys.append(files.keys[:, :, row].to(like))
+            vals.append(values[own].to(like))
+            digests.append(files.digests[row].to(view.digests))
+            moments.append(Moment(files.frames[row], files.spans[row], pictures.get(own, b"")))
+        else:
+            continue
+        kept.append(place)
+    spans = [moment.span for moment in moments]
+    positions = how.positions.carriers(spans, view.now_s)
+    if keys:
+        past = Past(torch.stack(keys, dim=2), torch.stack(vals, dim=2), positions)
+    else:
+        past = Past(like[:, :, :0], view.past.values[:, :, :0], positions)
+    detail, source = _detail(view, {place: rank for rank, place in enumerate(kept)}, how)
+    return replace(
+        view,
+        past=Past.join([past, *detail]),
+        source=torch.tensor([*range(len(kept)), *source], dtype=torch.long),
+        moments=tuple(moments),
+        digests=torch.stack(digests) if digests else view.digests[:0],
+        count=len(kept),
+        recalled=sum(place >= view.count for place in kept),
+    )
+
+
+def _detail(view: MemoryView, ranks: Mapping[int, int], how: How) -> tuple[list[Past], list[int]]:
+    """The recent detail of carriers that stay, moved to their new ranks."""
+    parts, source = list[Past](), list[int]()
+    for first in range(view.count, len(view.past), how.visual):
+        place = int(view.source[first])
+        if place not in ranks:
+            continue
+        part = slice(first, first + how.visual)
+        where = how.positions.frame(ranks[place], view.moments[place].span, view.now_s)[:-1]
+        parts.append(Past(view.past.keys[:, :, part], view.past.values[:, :, part], where))
+        source += [ranks[place]] * how.visual
+    return parts, source
+
+
+def _frame(view: MemoryView, files: _Files, place: int) -> int:
+    return view.moments[place].frame if place < view.count else files.frames[place - view.count]
+
+
+def _span(view: MemoryView, files: _Files, place: int) -> Span:
+    return view.moments[place].span if place < view.count else files.spans[place - view.count]
