@@ -13,7 +13,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -24,13 +24,14 @@ from daemon.engine import Engine
 from daemon.gaps import GapLog
 from daemon.messages import Gap
 from daemon.metrics import Counters
-from daemon.settings import Settings
+from daemon.settings import ArchiveSettings, Settings
 from memory import snapshot
 from memory.archive import Archive, ArchiveState, Entry, Fault, Outage, Quota, Reader, Setup, Shape
 from memory.archive.types import Floats
 from memory.bank import MemoryBank
 from stream.clock import SystemClock
 from stream.errors import ConfigError, SnapshotError
+from stream.model import Model
 from stream.types import Carrier
 
 REPLAYED = 8  # times the bank's size: archived carriers that are replayed into a bank without a snapshot
@@ -82,7 +83,10 @@ class Keeper:
                 folder=str(self._folder),
                 reason=error.strerror,
             )
-        self._archive = Archive.open(self._folder / "archive.sqlite", self._setup())
+        self._archive = Archive.open(
+            self._folder / "archive.sqlite",
+            replace(setup(self._core.model, self._settings.archive), on_fault=self._fault, on_forget=self._forget),
+        )
         self._reader = self._archive.reader()
 
     def attach(self, engine: Engine) -> None:
@@ -185,18 +189,7 @@ class Keeper:
     def absorbed(self, carrier: Carrier, score: float) -> None:
         """See Keep: into the archive."""
         if self._archive is not None:
-            self._archive.put(
-                Entry(
-                    camera=carrier.camera,
-                    frame=carrier.frame,
-                    span=carrier.span,
-                    score=score,
-                    digest=_array(carrier.digest),
-                    keys=_array(carrier.keys),
-                    values=_array(carrier.values),
-                    jpeg=carrier.jpeg,
-                )
-            )
+            self._archive.put(filed(carrier, score))
 
     def grew(self, camera: str, frame: int, last_s: float) -> None:
         """See Keep."""
@@ -267,24 +260,6 @@ class Keeper:
 
     # -- parts -----------------------------------------------------------------------------------------------------
 
-    def _setup(self) -> Setup:
-        own, model = self._settings.archive, self._core.model
-        geometry, base = model.geometry, model.key_base()
-        quota = Quota(
-            bytes=None if own.quota_gb is None else int(own.quota_gb * 1e9),
-            age_s=None if own.keep_days is None else own.keep_days * 86_400.0,
-        )
-        return Setup(
-            shape=Shape(geometry.layers, geometry.kv_heads, geometry.head_width, geometry.width),
-            identity=model.identity,
-            dtype=own.dtype,
-            base=None if base is None else _array(base),
-            quota=quota,
-            thumbnail_px=own.thumbnail_px,
-            on_fault=self._fault,
-            on_forget=self._forget,
-        )
-
     def _fault(self, fault: Fault) -> None:
         """In the archive's thread: say it."""
         if fault.ok:
@@ -314,6 +289,36 @@ def lock(folder: Path) -> int:
             f"archive.folder: another longwatch uses {folder}; stop it, or give each a folder of its own"
         ) from None
     return descriptor
+
+
+def filed(carrier: Carrier, score: float) -> Entry:
+    """A carrier as the archive takes it."""
+    return Entry(
+        camera=carrier.camera,
+        frame=carrier.frame,
+        span=carrier.span,
+        score=score,
+        digest=_array(carrier.digest),
+        keys=_array(carrier.keys),
+        values=_array(carrier.values),
+        jpeg=carrier.jpeg,
+    )
+
+
+def setup(model: Model, own: ArchiveSettings) -> Setup:
+    """How carriers of `model` are archived."""
+    geometry, base = model.geometry, model.key_base()
+    return Setup(
+        shape=Shape(geometry.layers, geometry.kv_heads, geometry.head_width, geometry.width),
+        identity=model.identity,
+        dtype=own.dtype,
+        base=None if base is None else _array(base),
+        quota=Quota(
+            bytes=None if own.quota_gb is None else int(own.quota_gb * 1e9),
+            age_s=None if own.keep_days is None else own.keep_days * 86_400.0,
+        ),
+        thumbnail_px=own.thumbnail_px,
+    )
 
 
 def _carrier(entry: Entry, bank: MemoryBank) -> Carrier:
