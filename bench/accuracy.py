@@ -23,6 +23,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import outages
@@ -39,6 +40,7 @@ from daemon.settings import parse
 from stream.errors import LongwatchError
 
 OLD_S = 30.0
+DEFAULT = "daemon"  # whose honesty is printed
 EXTENTS = {
     False: Extent(FULL, standing={"busy": 10, "minutes": 3}, interference=6, phrasings=2),
     True: Extent(QUICK, standing={"busy": 2}, interference=1, phrasings=1),
@@ -125,7 +127,8 @@ def summary(found: Findings) -> dict[str, Any]:
         "n": counts.get("all", 0),
         "counts": dict(sorted(counts.items())),
         "systems": systems,
-        **honesty([record for record in found.records if record.system == "hybrid"]),
+        **honesty([record for record in found.records if record.system == DEFAULT]),
+        "bank_alone": honesty([record for record in found.records if record.system == "hybrid"]),
         "phrasing_consistency": mean(worded) if worded else None,
         "phrasing_all_ten": mean([all(question) for question in found.worded]) if found.worded else None,
         "standing": {name: attention(vigil) for name, vigil in found.vigils.items()},
@@ -160,7 +163,7 @@ def show(result: Mapping[str, Any]) -> None:
         "phrasing_all_ten",
     ):
         if result.get(name) is not None:
-            print(f"{name} (hybrid): {100 * result[name]:.1f} %")
+            print(f"{name} ({'hybrid' if name.startswith('phrasing') else DEFAULT}): {100 * result[name]:.1f} %")
     told = ", ".join(f"{item['named']} of {item['faults']} {kind}" for kind, item in result["outages"].items())
     print(f"camera faults named by the daemon, ends within 2 s: {told}; gaps that were none: {result['invented_gaps']}")
     kept = ", ".join(f"{kind} {item['kept']} of {item['grabbed']}" for kind, item in result["frames"].items())
@@ -198,7 +201,7 @@ def plot(result: Mapping[str, Any], picture: Path) -> None:
     axes.set_prop_cycle(color=[f"tab:{name}" for name in COLOURS] + ["black", "navy", "gold", "lime"])
     for name, shares in result["systems"].items():
         known = [(place, 100 * shares[age]) for place, age in enumerate(ages) if age in shares]
-        bold = name in ("hybrid", "window4", "full", "oracle")
+        bold = name in ("hybrid", "daemon", "window4", "full", "oracle")
         places, values = [place for place, _ in known], [value for _, value in known]
         axes.plot(places, values, label=name, marker="o", linewidth=2.0 if bold else 0.8)
     axes.set_xticks(range(len(ages)), [age.removeprefix("age_") for age in ages])
@@ -237,7 +240,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(args.threads)
     extent = scaled(EXTENTS[args.quick], args.streams)
     only = (*args.systems, *(f"detail{k}" for k in args.detail)) if args.systems else ()
-    rig = Rig(once(core), core.policy.budget.carriers, tuple(args.detail), only)
+    folder = TemporaryDirectory(prefix="watchbench-")
+    rig = Rig(once(core), core.policy.budget.carriers, tuple(args.detail), only, Path(folder.name))
     found, balance, began_s = Findings(), Balance(), time.monotonic()
     frames: dict[str, Counter[str]] = defaultdict(Counter)
     broken: list[Stream] = []
@@ -246,6 +250,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         frames[plan.kind].update(kept=len(stream.frames), grabbed=stream.grabbed)
         broken += [stream] if stream.street.faults else []
         play(rig, stream, questions(stream, plan, balance), extent, found)
+    folder.cleanup()
     named, invented = outages.tally([stream.street for stream in broken])
     return {
         "bench": "accuracy",

@@ -70,18 +70,18 @@ class Segments:
     def erase(self, since_s: float, until_s: float) -> None:
         """A range can only go by rewriting every segment that it touches."""
         for path in sorted(self._folder.glob("*.seg")):
-            kept, hit = [], False
-            content, at = path.read_bytes(), 0
+            kept, hit, content, at, end = [], False, path.read_bytes(), 0, 0
             while at < len(content):
                 length, _, number, wall_s = HEADER.unpack_from(content, at)
-                inside = since_s <= wall_s <= until_s
-                hit |= inside
-                if inside:
+                size = HEADER.size + length
+                if since_s <= wall_s <= until_s:
+                    hit = True
                     del self._index[number]
                 else:
-                    self._index[number] = (path, sum(map(len, kept[-1:])) and self._index[number][1])
-                    kept.append(content[at : at + HEADER.size + length])
-                at += HEADER.size + length
+                    self._index[number] = (path, end)
+                    kept.append(content[at : at + size])
+                    end += size
+                at += size
             if hit:
                 fresh = path.with_suffix(".new")
                 with fresh.open("wb") as file:

@@ -10,13 +10,18 @@ phrasings     the same question in ten wordings, on the same memory
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
+from shelf import Shelf
 from streams import Asked, Plan, Standing, Stream, standing
 from systems import Said, Talk, Watch, answer
 
 from daemon.core import Core
+from memory.view import MemoryView
 from stream.train.questions import NO, NOT_SEEN, YES, rephrase, right
 
 IN_TIME_S, TOO_LATE_S = 2.0, 10.0
@@ -91,10 +96,18 @@ class Rig:
     budget: int
     details: tuple[int, ...] = ()
     only: tuple[str, ...] = ()
+    shelves: Path | None = None  # where archives are written; None leaves out what needs one
 
-    def watch(self, stream: Stream) -> Watch:
+    @contextmanager
+    def watch(self, stream: Stream) -> Iterator[Watch]:
         """The systems, before the first frame of `stream`."""
-        return Watch(self.core, self.budget, len(stream.frames), self.details, self.only)
+        wanted = self.shelves is not None and (not self.only or {"recall", "daemon"} & set(self.only))
+        shelf = Shelf(self.core, self.shelves / f"{uuid4().hex}.sqlite") if wanted and self.shelves else None
+        try:
+            yield Watch(self.core, self.budget, len(stream.frames), self.details, self.only, shelf)
+        finally:
+            if shelf is not None:
+                shelf.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +121,14 @@ class Last:
 
 def play(rig: Rig, stream: Stream, asked: Mapping[int, Sequence[Asked]], extent: Extent, found: Findings) -> None:
     """Everything on one stream; results are added to `found`."""
-    watch, polled = rig.watch(stream), _polled(stream, extent)
+    with rig.watch(stream) as watch:
+        _play(watch, rig, stream, asked, extent, found)
+
+
+def _play(
+    watch: Watch, rig: Rig, stream: Stream, asked: Mapping[int, Sequence[Asked]], extent: Extent, found: Findings
+) -> None:
+    polled = _polled(stream, extent)
     yes: dict[str, list[bool]] = {}
     final = max(asked)
     for step, frame in enumerate(stream.frames if polled is not None else stream.frames[: final + 1]):
@@ -137,8 +157,26 @@ def play(rig: Rig, stream: Stream, asked: Mapping[int, Sequence[Asked]], extent:
 
 def ask_all(core: Core, watch: Watch, asked: Sequence[Asked]) -> list[dict[str, Said]]:
     """The answers of all systems to the questions of one moment, one question after the other."""
+    views = read_all(watch, asked)
+    return [
+        completed(core, watch, answer(core, item.question.text, own)) for item, own in zip(asked, views, strict=True)
+    ]
+
+
+def read_all(watch: Watch, asked: Sequence[Asked]) -> list[dict[str, MemoryView]]:
+    """What every system reads for each of several questions of one moment."""
     views = watch.views([item.question.rests_on for item in asked])
-    return [answer(core, item.question.text, own) for item, own in zip(asked, views, strict=True)]
+    if watch.shelf is None:
+        return views
+    recalled = watch.shelf.views(watch.hybrid(), [item.question.text for item in asked])
+    return [{**own, "recall": view} for own, view in zip(views, recalled, strict=True)]
+
+
+def completed(core: Core, watch: Watch, said: dict[str, Said]) -> dict[str, Said]:
+    """With what the daemon makes of what it reads."""
+    if "recall" in said and watch.has("daemon"):
+        said["daemon"] = said["recall"].judged(core.model.geometry.trust)
+    return said
 
 
 def judged(
@@ -227,18 +265,18 @@ def interference(rig: Rig, stream: Stream, asked: Sequence[Asked], noisy: Last) 
 
     Where a bank is not bit-equal, no answer counts as the same.
     """
-    watch = rig.watch(stream)
-    for frame in stream.frames[: noisy.step + 1]:
-        watch.absorb(frame)
-    views = watch.views([item.question.rests_on for item in asked])
-    talks = [Talk(rig.core, item.question.text, own) for item, own in zip(asked, views, strict=True)]
-    while not all(talk.done for talk in talks):
-        for talk in talks:
-            talk.step()
-    equal = {name: value == noisy.prints[name] for name, value in watch.fingerprints().items()}
-    found: dict[str, list[bool]] = {name: [] for name in watch.names}
-    for talk, before in zip(talks, noisy.answers, strict=True):
-        for name, said in talk.said().items():
-            bank = "hybrid" if name in watch.details else name
-            found[name].append(said == before[name] and equal.get(bank, True))
+    with rig.watch(stream) as watch:
+        for frame in stream.frames[: noisy.step + 1]:
+            watch.absorb(frame)
+        views = read_all(watch, asked)
+        talks = [Talk(rig.core, item.question.text, own) for item, own in zip(asked, views, strict=True)]
+        while not all(talk.done for talk in talks):
+            for talk in talks:
+                talk.step()
+        equal = {name: value == noisy.prints[name] for name, value in watch.fingerprints().items()}
+        found: dict[str, list[bool]] = {name: [] for name in watch.names}
+        for talk, before in zip(talks, noisy.answers, strict=True):
+            for name, said in completed(rig.core, watch, talk.said()).items():
+                bank = "hybrid" if name in (*watch.details, "recall", "daemon") else name
+                found[name].append(said == before[name] and equal.get(bank, True))
     return found

@@ -5,8 +5,10 @@
     full      every visual token of every kept frame, and all carriers
     window4   the last 4 kept frames at full detail and nothing else, as if the stream had begun with them
     carriers  one carrier a frame, at most M of them, no recent detail
-    hybrid    the same carriers and the last 4 frames at full detail: the daemon's default
-    detailK   the same with the last K frames (asked for with --detail)
+    hybrid    the same carriers and the last 4 frames at full detail: the bank alone
+    recall    hybrid, and of the past what the archive has: what the daemon reads by default
+    daemon    the same, but what nothing supports is not said: what the daemon answers
+    detailK   hybrid with the last K frames (asked for with --detail)
 
 and, with M carriers and no detail, every policy of `memory/retain` (`carriers` is `adjacent` with `extend`).
 """
@@ -21,9 +23,11 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from shelf import Shelf
 
 from daemon.core import Core
-from daemon.session import Row, Session
+from daemon.session import Session
+from daemon.trust import judge
 from memory import retain
 from memory.bank import MemoryBank
 from memory.retain import Choice
@@ -31,11 +35,12 @@ from memory.view import MemoryView, Moment
 from stream.encoder import Encoder, Work
 from stream.kv import Past
 from stream.model import Model
-from stream.types import Budget, Frame, Span, VisualTokens
+from stream.types import Budget, Frame, Span, Trust, VisualTokens
 
 WINDOW = 4
 HYBRID = 4  # newest frames at full detail in the daemon's default
 ALONE = 600  # keys: a longer past is read in a batch of its own, where it pads nothing else
+EVIDENCE = 2  # moments named with an answer, the daemon's default
 MAX_TOKENS = 20  # of an answer; the longest right one names three things
 SEEN_ONCE = 256  # frames whose visual tokens are kept for the oracle
 
@@ -68,18 +73,32 @@ class Said:
 
     text: str
     span_s: tuple[float, float] | None = None
+    confidence: float = field(default=0.0, compare=False)  # as the tokens have it
+    support: float | None = field(default=None, compare=False)  # see Session.support
+    shown: tuple[tuple[int, float], ...] = field(default=(), compare=False)  # evidence: frames and their weights
 
     @classmethod
-    def of(cls, model: Model, row: Row) -> Said:
-        """What `row` of a session has written."""
-        parts, begin = [], 0
+    def of(cls, model: Model, session: Session, number: int) -> Said:
+        """What row `number` of a session has written."""
+        parts, begin, row = [], 0, session.rows[number]
         for place, token in enumerate(row.ids):
             if token in model.marks:
                 parts += [model.decode(row.ids[begin:place]), model.marks[token]]
                 begin = place + 1
         parts.append(model.decode(row.ids[begin:]))
         first = row.spans[0] if row.spans else None
-        return cls(" ".join(" ".join(parts).split()), (first.first_s, first.last_s) if first else None)
+        return cls(
+            text=" ".join(" ".join(parts).split()),
+            span_s=(first.first_s, first.last_s) if first else None,
+            confidence=row.confidence,
+            support=session.support(number),
+            shown=tuple((moment.frame, weight) for moment, weight in session.evidence(number, EVIDENCE)),
+        )
+
+    def judged(self, trust: Trust | None) -> Said:
+        """What the daemon makes of it."""
+        found = judge(self.text, self.confidence, self.support, trust, None)
+        return self if found.text == self.text else replace(self, text=found.text, span_s=None)
 
 
 @dataclass(slots=True)
@@ -110,7 +129,7 @@ class Lane:
 
 def every() -> list[str]:
     """The names of all systems but `detailK`."""
-    return ["blind", "oracle", "full", "window4", "carriers", "hybrid", *policies()]
+    return ["blind", "oracle", "full", "window4", "carriers", "hybrid", "recall", "daemon", *policies()]
 
 
 def policies() -> dict[str, dict[str, dict[str, Any]]]:
@@ -128,9 +147,15 @@ class Watch:
     """Systems over one stream, `budget` carriers each: those in `only`, else all. `details` are K of more `detailK`."""
 
     def __init__(
-        self, core: Core, budget: int, frames: int, details: Sequence[int] = (), only: Collection[str] = ()
+        self,
+        core: Core,
+        budget: int,
+        frames: int,
+        details: Sequence[int] = (),
+        only: Collection[str] = (),
+        shelf: Shelf | None = None,
     ) -> None:
-        self.core, self.budget, self.only = core, budget, frozenset(only)
+        self.core, self.budget, self.only, self.shelf = core, budget, frozenset(only), shelf
         self.details = {"carriers": 0, "hybrid": HYBRID, **{f"detail{k}": k for k in details}}
         self.frames: list[Frame] = []
         self.lanes = {"hybrid": self._lane(budget, max(self.details.values()), {"adjacent": {}})}
@@ -153,7 +178,8 @@ class Watch:
         """Systems, in the order of the table; `full` is missing where the checkpoint has too few positions."""
         rest = [name for name in self.lanes if name not in ("hybrid", "full")]
         full = ["full"] if "full" in self.lanes else []
-        return [name for name in ("blind", "oracle", *full, "window4", *self.details, *rest) if self.has(name)]
+        past = ["recall", "daemon"] if self.shelf else []
+        return [name for name in ("blind", "oracle", *full, "window4", *self.details, *past, *rest) if self.has(name)]
 
     def banks(self) -> dict[str, MemoryView]:
         """What a question asked now reads in the systems that have a bank."""
@@ -161,6 +187,11 @@ class Watch:
         views = {name: lane.bank.fork(now_s=now_s) for name, lane in self.lanes.items()}
         views |= {name: newest(views["hybrid"], k, visual) for name, k in self.details.items()}
         return {name: view for name, view in views.items() if self.has(name)}
+
+    def hybrid(self) -> MemoryView:
+        """What a question asked now reads of the bank that the daemon has."""
+        view = self.lanes["hybrid"].bank.fork(now_s=self.frames[-1].wall_s)
+        return newest(view, HYBRID, self.core.model.geometry.visual)
 
     def views(self, evidence: Sequence[Sequence[int]]) -> list[dict[str, MemoryView]]:
         """What each of several questions asked now reads in every system; `evidence` are the frames they rest on."""
@@ -191,6 +222,7 @@ class Watch:
         found = {name: lane.held() for name, lane in self.lanes.items()}
         carriers = found["hybrid"]
         found |= {name: carriers | frozenset(range(max(0, count - k), count)) for name, k in self.details.items()}
+        found |= {name: frozenset(range(count)) for name in ("recall", "daemon") if self.shelf}
         found["window4"] = frozenset(range(max(0, count - WINDOW), count))
         return found
 
@@ -209,6 +241,8 @@ class Watch:
             for place, carrier in zip(group, made, strict=True):
                 lane, frame = pairs[place]
                 lane.note(frame.index, lane.bank.add(carrier))
+                if self.shelf is not None and lane is self.lanes.get("hybrid"):
+                    self.shelf.file(carrier)
 
 
 def once(core: Core) -> Core:
@@ -273,9 +307,9 @@ class Talk:
     def said(self) -> dict[str, Said]:
         """What each has answered."""
         return {
-            name: Said.of(self.core.model, row)
+            name: Said.of(self.core.model, session, number)
             for names, session in self._parts
-            for name, row in zip(names, session.rows, strict=True)
+            for number, name in enumerate(names)
         }
 
 
