@@ -40,10 +40,11 @@ from where import commit, date, machine
 
 from daemon import logs
 from daemon.core import Core, build
-from daemon.engine import Camera, Engine, Outlook
+from daemon.engine import Camera, Engine
 from daemon.job import Sinks
 from daemon.messages import Answer, Query
 from daemon.metrics import Counters
+from daemon.outlook import Outlook
 from daemon.replay import CAMERA, Ask, FileClock, Replay, replay
 from daemon.session import Session
 from daemon.settings import Settings, parse

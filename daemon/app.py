@@ -19,7 +19,7 @@ import structlog
 
 from daemon import pipeline, when
 from daemon.core import Core, build
-from daemon.engine import Camera, Engine, Outlook
+from daemon.engine import Camera, Engine
 from daemon.gaps import GapLog
 from daemon.health import Heartbeats, Notifier, Watchdog, ping_interval_s
 from daemon.job import Sinks
@@ -29,6 +29,7 @@ from daemon.messages import Answer, Query
 from daemon.methods import check_methods
 from daemon.metrics import Counters
 from daemon.mqtt import MqttLink, Reply
+from daemon.outlook import Outlook
 from daemon.settings import CameraSettings, Settings
 from memory.bank import MemoryBank
 from stream import gate
@@ -211,6 +212,8 @@ class App:
             stale_after_s=camera.stale_after_s,
             options=camera.options,
             first_index=kept.next_frame,
+            black_after_s=camera.black_after_s,
+            frozen_after_s=camera.frozen_after_s,
         )
         mailbox: Mailbox[Frame] = Mailbox(notify=self.engine.notify)
 
@@ -231,12 +234,7 @@ class App:
 
     def _on_state(self, post: Post, change: StateChange) -> None:
         """In a camera's thread: remember the gap, tell the broker."""
-        if change.state == "online":
-            self.gaps.up(change.camera, change.wall_s)
-        elif change.reason != "start" and (change.state == "offline" or not self.gaps.reason(change.camera)):
-            # to try again is no new reason: until then the gap keeps that of the fault
-            last_s = post.source.stats().last_wall_s
-            self.gaps.down(change.camera, change.wall_s if last_s is None else last_s, change.reason)
+        self.gaps.follow(change, post.source.stats().last_wall_s)
         self._loop.call_soon_threadsafe(self._publish_state, change.camera)
 
     def _publish_state(self, camera: str) -> None:
@@ -268,7 +266,7 @@ class App:
             if getattr(settings, section) != getattr(self.settings, section):
                 raise ConfigError(f"{section}: this section changed, which needs a restart")
         self._set_cameras(settings, kept)
-        self.engine.settings = settings.answer
+        self.engine.configure(settings.answer)
         self.link.desk.configure(settings)
         self.settings = settings
         if self.logs is not None:

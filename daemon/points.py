@@ -142,8 +142,8 @@ class Words:
     def clock(self, words: str) -> Clock:
         """A time of day: `14:02`, `2 pm`, `half past two`, `noon`, `9`."""
         if words in self.grammar.hours:
-            hours = self.grammar.hours[words]
-            return Clock(tuple(hour * HOUR_S for hour in hours), (10 * MINUTE_S, 10 * MINUTE_S))
+            named = self.grammar.hours[words]
+            return Clock(tuple(hour * HOUR_S for hour in named), (10 * MINUTE_S, 10 * MINUTE_S))
         found = compiled(self.grammar)["clock"].match(words)
         if found is None:
             raise ValueError(f"{words!r} was matched as a time of day and cannot be read as one")
@@ -154,11 +154,11 @@ class Words:
             minutes = self.grammar.fractions.get(said["by"], 0) or self.number(said["by"])
             offset_s += -minutes * MINUTE_S if said["to"] else minutes * MINUTE_S
         if said["am"] or said["pm"]:
-            hours = [hour % 12 + (12 if said["pm"] else 0)]
+            hours: tuple[int, ...] = (hour % 12 + (12 if said["pm"] else 0),)
         elif 1 <= hour <= 12 and not said["hour"].startswith("0"):
-            hours = [hour, (hour + 12) % 24]
+            hours = (hour, (hour + 12) % 24)
         else:
-            hours = [hour]
+            hours = (hour,)
         slack_s = (10 * MINUTE_S, 10 * MINUTE_S)
         if said["second"]:
             slack_s = (MINUTE_S / 2, MINUTE_S / 2)

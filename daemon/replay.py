@@ -14,10 +14,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from daemon.core import Core
-from daemon.engine import Camera, Engine, Outlook
+from daemon.engine import Camera, Engine
 from daemon.job import Sinks
 from daemon.messages import Answer, Query
 from daemon.metrics import Counters
+from daemon.outlook import Outlook
 from daemon.settings import Settings
 from stream import gate
 from stream.errors import QueryError

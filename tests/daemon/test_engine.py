@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from daemon.engine import Camera, Engine, Outlook
+from daemon.engine import Camera, Engine
 from daemon.gaps import GapLog
 from daemon.job import Sinks
 from daemon.messages import Answer, Query
 from daemon.metrics import Counters
+from daemon.outlook import Outlook
 from daemon.recaller import Recaller
 from daemon.settings import AnswerSettings
 from memory.recall.all import All

@@ -1,0 +1,219 @@
+"""Questions on their way: opened, looked for, searched, written side by side, finished.
+
+    put --> waiting --admit--> [ looking --> searching --> ] answering --> sinks
+
+Runs in the engine's thread, but for `put`. A fault costs the one question that had it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import structlog
+
+from daemon import when
+from daemon.job import Job, Surroundings, nothing
+from daemon.messages import Query, Status
+from daemon.metrics import Counters
+from daemon.outlook import Outlook
+from daemon.recaller import Recaller
+from daemon.session import Session
+from daemon.settings import AnswerSettings
+from memory.bank import MemoryBank
+from memory.recall import Asked
+from memory.recall.search import EVER, Range
+from memory.view import MemoryView
+from stream.model import Model
+
+IN_FLIGHT = 8  # answers written side by side
+SEARCH_S = 5.0  # a disk that takes longer is not waited for: the bank answers alone
+Banks = Callable[[], Mapping[str, MemoryBank]]
+
+
+class Answering:
+    """All questions of one engine. `wake` tells the engine that a search is done."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        model: Model,
+        recaller: Recaller,
+        settings: AnswerSettings,
+        outlook: Outlook,
+        counters: Counters,
+        banks: Banks,
+        wake: Callable[[], None],
+    ) -> None:
+        self.model, self.recaller, self.settings = model, recaller, settings
+        self.outlook, self.counters = outlook, counters
+        self._banks, self._wake = banks, wake
+        self._log = structlog.get_logger("longwatch.engine")
+        self._waiting: deque[Job] = deque()
+        self._active: list[Job] = []
+
+    def __len__(self) -> int:
+        """Questions that wait or are being answered."""
+        return len(self._waiting) + len(self._active)
+
+    @property
+    def full(self) -> bool:
+        """Whether no more questions are taken."""
+        return len(self._waiting) >= self.settings.max_queue
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to compute now."""
+        return bool(self._waiting) or not self.patient
+
+    @property
+    def patient(self) -> bool:
+        """Whether every question that was opened waits for its search: frames may go first."""
+        return all(job.waits for job in self._active)
+
+    def put(self, job: Job) -> None:
+        """Take a question. The caller has made sure that there is room, and holds the engine's lock."""
+        self._waiting.append(job)
+
+    def turn(self) -> None:
+        """Open what waits, and one decode step for every answer in flight."""
+        while self._waiting and len(self._active) < IN_FLIGHT:
+            job = self._waiting.popleft()
+            self._guard(job, lambda job=job: self._open(job))  # type: ignore[misc]
+        for job in list(self._active):
+            self._guard(job, lambda job=job: self._step(job))  # type: ignore[misc]
+
+    def finish(self, job: Job, status: Status, text: str) -> None:
+        """Answer `job` and forget it. Any thread."""
+        clock = self.outlook.clock
+        answer = job.finish(status, text, (clock.wall_s(), clock.monotonic_s()), self._around(job))
+        self.counters.count("answers", status=status)
+        self.counters.observe("answer_ms", answer.timing.total_ms)
+        job.sinks.answer(answer)
+
+    def _open(self, job: Job) -> None:
+        query = job.query
+        job.started_s = self.outlook.clock.monotonic_s()
+        if self._late(job):
+            return
+        if query.evidence is None:
+            job.query = query = replace(query, evidence=self.settings.evidence)
+        # a camera that left while the question waited must not be answered with what others saw
+        known = self._banks()
+        banks = [known[name] for name in query.cameras or known if name in known]
+        now_s = self.outlook.clock.wall_s()
+        job.text, job.span = self._asked_time(query, now_s)
+        job.views = [bank.fork(job.span.since_s, job.span.until_s, now_s) for bank in banks]
+        room = self.recaller.how.limits.room
+        job.ids = self.model.question_ids(job.text)
+        fits = self.model.geometry.max_positions - self.recaller.how.positions.bound(room, 0) - self.settings.max_tokens
+        if len(job.ids) > fits:
+            self.finish(job, "error", f"the question has {len(job.ids)} tokens, at most {max(0, fits)} fit")
+            return
+        self._active.append(job)
+        if banks and self.recaller.looks:
+            whole = job.views if job.span == EVER else [bank.fork(now_s=now_s) for bank in banks]
+            job.session, job.looking = self._session(job, whole), True
+        else:
+            self._search(job, [Asked(job.text)] * len(banks))
+
+    def _asked_time(self, query: Query, now_s: float) -> tuple[str, Range]:
+        """The question without the words that say a time, and that time; the payload's own goes first."""
+        if query.since_s is not None or query.until_s is not None:
+            return query.question, Range(query.since_s, query.until_s)
+        said = when.parse(query.question, now_s, self.settings.zone)
+        if said is None:
+            return query.question, EVER
+        rest = " ".join(query.question.replace(said.text, " ", 1).split())
+        return (rest if rest.strip(" ?!.,") else query.question), Range(said.since_s, said.until_s)
+
+    def _session(self, job: Job, views: list[MemoryView]) -> Session:
+        """The question put to `views`, which may be empty ones."""
+        settings = self.settings
+        return Session(self.model, self.recaller.how.positions, views, job.ids, settings.max_tokens, settings.speech)
+
+    def _search(self, job: Job, asked: list[Asked]) -> None:
+        """Let recall choose what is read; its thread wakes this one when it is done."""
+        job.session, job.searching_s = None, self.outlook.clock.monotonic_s()
+        job.found = self.recaller.submit(job.views, asked, job.span)
+        job.found.add_done_callback(lambda _found: self._wake())
+
+    def _searched(self, job: Job) -> bool:
+        """Whether a search is over, and there is something to read; else the job waits, or is finished."""
+        assert job.found is not None
+        if job.found.done():
+            fault = job.found.exception()
+            if fault is None:
+                job.views = job.found.result()
+            else:
+                self.counters.count("recall_faults")
+                self._log.error("the archive could not be searched; the bank answers alone", reason=repr(fault))
+        elif self.outlook.clock.monotonic_s() - job.searching_s > SEARCH_S:
+            self.counters.count("recall_timeouts")
+            self._log.warning("the archive takes too long; the bank answers alone", id=job.query.id)
+        else:
+            return False
+        job.found = None
+        readable = [view for view in job.views if view]
+        if readable:
+            job.session = self._session(job, readable)
+            return True
+        self._active.remove(job)
+        self.finish(job, "no_evidence", nothing(job.views))
+        return False
+
+    def _step(self, job: Job) -> None:
+        if self._late(job):
+            self._active.remove(job)
+            return
+        if job.found is not None and not self._searched(job):
+            return
+        assert job.session is not None
+        job.session.step()
+        if job.looking:
+            job.looking = False
+            looks = [job.session.look(row) for row in range(len(job.session.rows))]
+            asked = [Asked(job.text, look) for look in looks]
+            if not all(job.views) or any(self.recaller.wants(item, job.span) for item in asked):
+                self._search(job, asked)
+                return
+        if job.first_token_s is None:
+            job.first_token_s = self.outlook.clock.monotonic_s()
+            self.counters.observe("first_token_ms", 1000 * (job.first_token_s - job.arrived_s))
+        if job.session.done:
+            self._active.remove(job)
+            self.finish(job, *job.said(self._around(job)))
+        elif job.query.stream:
+            job.stream(self._around(job))
+
+    def _late(self, job: Job) -> bool:
+        """Whether nobody waits any more; then it was answered `expired`."""
+        late = job.deadline_s is not None and self.outlook.clock.wall_s() > job.deadline_s
+        if late:
+            self.finish(job, "expired", "the deadline passed before the answer was ready")
+        return late
+
+    def _guard(self, job: Job, step: Callable[[], None]) -> None:
+        """Run a step of one question; a fault costs that question only."""
+        try:
+            step()
+        except Exception:  # noqa: BLE001 - a question's top: it is answered `error`, the others go on
+            self.counters.count("question_faults")
+            self._log.exception("question failed", id=job.query.id)
+            if job in self._active:
+                self._active.remove(job)
+            self.finish(job, "error", "this question could not be answered; see the daemon's log")
+
+    def _around(self, job: Job) -> Surroundings:
+        """What an answer says beside the model's words."""
+        query, geometry = job.query, self.model.geometry
+        names = query.cameras or tuple(self._banks())
+        stamps = [stamp for name in names if (stamp := self.outlook.newest_s(name)) is not None]
+        return Surroundings(
+            model=geometry.name,
+            newest_s=max(stamps, default=None),
+            gaps=tuple(gap for name in names for gap in self.outlook.gaps(name, job.span.since_s, job.span.until_s)),
+            trust=geometry.trust,
+            least_support=self.settings.min_support,
+            speech=self.settings.speech,
+        )
