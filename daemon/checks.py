@@ -46,9 +46,10 @@ def configuration(path: Path) -> tuple[Check, Settings | None]:
 
 def all_tasks(settings: Settings | None) -> list[Task]:
     """Every check that goes with `settings`; those of the machine alone when there are none."""
+    folder = settings.archive_folder() if settings is not None and settings.archive.enabled else None
     tasks = [
         Task("memory", lambda: in_thread(memory), _MACHINE_LIMIT_S),
-        Task("disk", lambda: in_thread(disk), _MACHINE_LIMIT_S),
+        Task("disk", lambda: in_thread(partial(disk, folder)), _MACHINE_LIMIT_S),
         Task("clock", lambda: in_thread(clock), _MACHINE_LIMIT_S),
     ]
     if settings is None:
@@ -251,15 +252,18 @@ def memory(read: Callable[[], str] = lambda: Path("/proc/meminfo").read_text(enc
 
 
 def disk(folder: Path | None = None) -> Check:
-    """Room where the daemon keeps its state: systemd's StateDirectory, else the working directory."""
-    folder = folder or Path((os.environ.get("STATE_DIRECTORY") or ".").split(":")[0]).absolute()
-    try:
-        usage = shutil.disk_usage(folder)
-    except OSError as error:
-        return Check("disk", "fail", f"{folder}: {error.strerror}", "create the directory, or start from another one")
-    seen = f"{usage.free / _GIB:.1f} GiB free at {folder}"
-    if usage.free < _GIB:
-        return Check("disk", "warn", seen, "a day of one camera at 1 fps can take gigabytes with a large model")
+    """Room, and leave to write, where archive and snapshots lie; None: the working directory."""
+    folder = (folder or Path()).absolute()
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        seen = f"{folder} cannot be written: memory would not survive a restart"
+        return Check("disk", "fail", seen, f"let the daemon's user write to {there}, or set archive.folder")
+    free_gib = shutil.disk_usage(there).free / _GIB
+    seen = f"{free_gib:.1f} GiB free for {folder}"
+    if free_gib < 1.0:
+        return Check(
+            "disk", "warn", seen, "a day of one camera at 1 fps can take gigabytes: free some, or set archive.quota_gb"
+        )
     return Check("disk", "ok", seen)
 
 

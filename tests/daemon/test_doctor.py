@@ -120,7 +120,7 @@ def test_camera_advice(info: VideoInfo, keyframe_s: float | None, corrupt: int, 
     assert all(word in text for word, text in zip(words, advice, strict=True))
 
 
-def test_machine_checks() -> None:
+def test_machine_checks(tmp_path: Path) -> None:
     assert checks.processor("cpu", 1).status == "ok"
     assert "bf16" in checks.processor("cpu", 1).seen
     assert checks.processor("cpu", 10_000).status == "warn"
@@ -129,7 +129,9 @@ def test_machine_checks() -> None:
     assert checks.memory(lambda: meminfo.format(500_000)).status == "warn"
     assert checks.memory(lambda: "").status == "warn"
     assert checks.disk(Path("/")).status in ("ok", "warn")
-    assert checks.disk(Path("/no/such/folder")).status == "fail"
+    assert checks.disk(tmp_path / "made" / "at" / "start").status in ("ok", "warn")
+    (tmp_path / "file").write_text("")
+    assert checks.disk(tmp_path / "file" / "in" / "a" / "file").status == "fail"
     assert checks.clock().status == "ok"
     assert checks.clock(lambda: 0.0).status == "fail"
 

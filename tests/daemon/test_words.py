@@ -8,7 +8,8 @@ import pytest
 
 from daemon.demo.show import SETTLE_S, prompts
 from daemon.messages import Answer, Evidence, Gap, Timing
-from daemon.words import clock, notes, remainder, span
+from daemon.times import SPEECH
+from daemon.words import notes, remainder, span
 from stream.types import Span
 
 NOON_S = datetime(2026, 11, 20, 12, 0, 0).timestamp()
@@ -28,11 +29,10 @@ def test_an_answer_is_shown_whole_whatever_was_streamed(text: str, streamed: str
     assert remainder(Answer("q", "ok", text), streamed) == rest
 
 
-def test_the_date_stands_where_it_is_not_today() -> None:
-    assert clock(datetime(2025, 10, 16, 12, 0, 0).timestamp()) == "2025-10-16 12:00:00"
-    assert len(clock(datetime.now().timestamp())) == len("12:00:00")
-    assert span(Span(NOON_S, NOON_S)) == clock(NOON_S)
-    assert span(Span(NOON_S, NOON_S + 5)) == f"{clock(NOON_S)}-{clock(NOON_S + 5)}"
+def test_a_span_is_said_as_times_are() -> None:
+    assert span(Span(NOON_S, NOON_S), NOON_S) == "12:00:00"
+    assert span(Span(NOON_S, NOON_S + 5), NOON_S) == "12:00:00-12:00:05"
+    assert span(Span(NOON_S, NOON_S + 5), NOON_S + 86_400) == "yesterday at 12:00"
 
 
 def test_the_small_print_says_what_matters() -> None:
@@ -41,17 +41,28 @@ def test_the_small_print_says_what_matters() -> None:
         "ok",
         "a red car",
         confidence=0.5,
-        evidence=(Evidence("door", Span(NOON_S, NOON_S + 5), 0.251),),
+        evidence=(Evidence("door", Span(NOON_S, NOON_S + 5), 0.251, b"", 0.9), Evidence("yard", Span(1.0, 1.0), 0.1)),
         newest_age_s=600.0,
-        gaps=(Gap("yard", NOON_S, None, "refused"), Gap("yard", NOON_S, NOON_S + 9, "frozen")),
+        asked_from_s=NOON_S - 3600,
+        carriers=56,
+        recalled=8,
+        gaps=(
+            Gap("yard", NOON_S, None, "refused"),
+            Gap("yard", NOON_S, NOON_S + 9, "frozen"),
+            Gap("yard", NOON_S, NOON_S + 9, "erased"),
+        ),
+        answered_s=NOON_S + 60,
         timing=Timing(1.0, 20.4, 99.6),
     )
-    at = clock(NOON_S)
+    old = SPEECH.clock(1.0, NOON_S)
     assert notes(answer) == [
-        f"  evidence: door {at}-{clock(NOON_S + 5)} (25%)",
+        "  asked about the time since 11:00",
+        f"  evidence: door 12:00:00-12:00:05 (25% of the attention, 90% sure), yard {old} (10% of the attention)",
         "  the newest frame is 600 s old",
-        f"  not seen: yard {at}-now (refused)",
-        f"  not seen: yard {at}-{clock(NOON_S + 9)} (frozen)",
+        "  not seen: yard 12:00:00-now (refused)",
+        "  not seen: yard 12:00:00-12:00:09 (frozen)",
+        "  erased: yard 12:00:00-12:00:09",
+        "  read 56 moments, 8 of them from the archive",
         "  100 ms, first word after 20 ms, confidence 50%",
     ]
     assert notes(Answer("q", "no_evidence", "nothing")) == ["  status: no_evidence", "  0 ms"]
