@@ -111,8 +111,9 @@ class _Files:
 
 def _files(method: Recall, view: MemoryView, asked: Asked, shelf: Shelf | None, how: How) -> _Files:
     layers, heads, _, width = view.past.keys.shape
+    none = _Files([], [], [], torch.zeros(0, view.digests.shape[1]), torch.zeros(layers, heads, 0, width))
     if shelf is None or not method.reaches:
-        return _Files([], [], [], torch.zeros(0, view.digests.shape[1]), torch.zeros(layers, heads, 0, width))
+        return none
     since_s, until_s, limit = how.range.since_s, how.range.until_s, how.limits.scan
     if asked.look is None:
         found = shelf.spread(view.camera, since_s, until_s, limit)
@@ -120,6 +121,8 @@ def _files(method: Recall, view: MemoryView, asked: Asked, shelf: Shelf | None, 
         found = shelf.narrow(view.camera, since_s, until_s, linear(asked.look, heads).numpy(), limit)
     held = {moment.frame for moment in view.moments}
     rows = {row.id: row for row in found if row.frame not in held}
+    if not rows:  # also of an archive that is not there, which knows no shapes
+        return none
     ids, keys = shelf.keys(list(rows))
     good, digests = shelf.digests(ids)
     if len(good) < len(ids):
@@ -186,7 +189,9 @@ def _detail(view: MemoryView, ranks: Mapping[int, int], how: How) -> tuple[list[
         if place not in ranks:
             continue
         part = slice(first, first + how.visual)
-        where = how.positions.frame(ranks[place], view.moments[place].span, view.now_s)[:-1]
+        span = view.moments[place].span
+        moved = how.positions.frame(ranks[place], span, view.now_s) - how.positions.frame(place, span, view.now_s)
+        where = view.past.positions[part] + moved[:-1]  # `time` tells a frame by when it came, not by its grown span
         parts.append(Past(view.past.keys[:, :, part], view.past.values[:, :, part], where))
         source += [ranks[place]] * how.visual
     return parts, source
