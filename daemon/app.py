@@ -13,7 +13,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -96,7 +96,7 @@ class App:
         kept = await asyncio.to_thread(self._restore, self.settings)
         self.engine.start()
         self._set_cameras(self.settings, kept)
-        self.keeper.attach(self.engine)
+        self.keeper.attach(self.engine, self._on_erased)
         self._link_task = asyncio.create_task(self.link.run(), name="mqtt")
         watchdog = Watchdog(self.beats, self.notifier, interval_s=ping_interval_s(), status=self.status_line)
         try:
@@ -240,6 +240,19 @@ class App:
     def _publish_state(self, camera: str) -> None:
         if camera in self.posts:
             self.link.publish_camera(pipeline.camera_state(self, camera))
+
+    def _on_erased(self, camera: str | None, since_s: float, until_s: float) -> None:
+        """In the archive's thread."""
+        self._loop.call_soon_threadsafe(self._erase_pictures, camera, since_s, until_s)
+
+    def _erase_pictures(self, camera: str | None, since_s: float, until_s: float) -> None:
+        """Pictures of an erased time leave answers that may be repeated, and the broker."""
+        self.link.desk.forget(camera, since_s, until_s)
+        for name, post in self.posts.items():
+            frame = post.newest
+            if camera in (None, name) and frame is not None and since_s <= frame.wall_s <= until_s:
+                post.newest = replace(frame, jpeg=b"")
+                self.link.clear_snapshot(name)
 
     def _newest_s(self, camera: str) -> float | None:
         post = self.posts.get(camera)

@@ -27,7 +27,7 @@ from daemon.metrics import Counters
 from daemon.settings import ArchiveSettings, Settings
 from memory import snapshot
 from memory.archive import Archive, ArchiveState, Entry, Fault, Outage, Quota, Reader, Setup, Shape
-from memory.archive.types import Floats
+from memory.archive.types import Floats, OnForget
 from memory.bank import MemoryBank
 from stream.clock import SystemClock
 from stream.errors import ConfigError, SnapshotError
@@ -62,6 +62,7 @@ class Keeper:
         self._archive: Archive | None = None
         self._reader: Reader | None = None
         self._engine: Engine | None = None
+        self._erased: OnForget | None = None
         self._ready = threading.Event()
         self._saving = threading.Lock()  # from taking a state to having it on disk: an erasure must not overtake it
         self._unsavable: set[str] = set()
@@ -89,9 +90,9 @@ class Keeper:
         )
         self._reader = self._archive.reader()
 
-    def attach(self, engine: Engine) -> None:
-        """From now on erasures reach the banks of `engine`, and `save` asks it for their state."""
-        self._engine = engine
+    def attach(self, engine: Engine, erased: OnForget) -> None:
+        """From now on erasures reach the banks of `engine`, and `erased` is told; `save` asks for their state."""
+        self._engine, self._erased = engine, erased
         self._ready.set()
 
     def close(self) -> None:
@@ -249,11 +250,17 @@ class Keeper:
             raise SnapshotError("cameras are not set up yet; the erasure is tried again", "unreadable")
         with self._saving:
             states = self._ask(lambda bank: bank.forget(since_s, until_s), camera)
-            self._write([state for state in states if camera in (None, state.camera)])
+            touched = [state for state in states if camera in (None, state.camera)]
+            self._write(touched)
+            if failed := [state.camera for state in touched if self._failed.get(state.camera)]:
+                text = f"banks of {', '.join(failed)} cannot be saved: their old files still hold what is to be erased"
+                raise SnapshotError(f"{text}; it is tried again", "unwritable")
             live = {state.camera for state in states}
             for path in sorted((self._folder / "banks").glob("*.bank")):
                 if path.stem not in live and camera in (None, path.stem):
                     snapshot.scrub(path, since_s, until_s)
+        if self._erased is not None:
+            self._erased(camera, since_s, until_s)
         for name in [camera] if camera is not None else sorted(live):
             self._gaps.load(Gap(name, since_s, min(until_s, self._clock.wall_s()), ERASED))
         self._log.info("erased", camera=camera or "all", since_s=since_s, until_s=until_s)

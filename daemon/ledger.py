@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from daemon.messages import Answer, Query
@@ -32,7 +32,7 @@ class Ledger:
 
     def open(self, query: Query) -> Answer | Literal["new", "pending", "other"]:
         """What to do with `query`: ask it (`new`), wait (`pending`), repeat an answer, or refuse (`other` question)."""
-        self._forget(query.received_s)
+        self._drop_old(query.received_s)
         asked = (query.question, query.cameras, query.since_s, query.until_s)
         entry = self._entries.get(query.id)
         if entry is None:
@@ -50,7 +50,21 @@ class Ledger:
         if entry is not None and entry.answer is None:
             entry.answer = answer
 
-    def _forget(self, now_s: float) -> None:
+    def forget(self, camera: str | None, since_s: float, until_s: float) -> None:
+        """Drop the pictures of [since_s, until_s] of `camera`, None is all, from every answer."""
+        for entry in self._entries.values():
+            if entry.answer is not None:
+                entry.answer = replace(
+                    entry.answer,
+                    evidence=tuple(
+                        replace(item, jpeg=b"")
+                        if camera in (None, item.camera) and item.span.overlaps(since_s, until_s)
+                        else item
+                        for item in entry.answer.evidence
+                    ),
+                )
+
+    def _drop_old(self, now_s: float) -> None:
         """Oldest first; ids still being answered leave last, but the bound is hard."""
         old = [key for key, entry in self._entries.items() if entry.answer and now_s - entry.since_s > self._kept_s]
         for key in old:

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from daemon.ledger import Ledger
-from daemon.messages import Answer, Query
+from daemon.messages import Answer, Evidence, Query
 from daemon.outbox import Outbox, Outgoing, Rank, Ticket
+from stream.types import Span
 
 LIMIT, BYTES = 6, 40
 
@@ -172,6 +173,25 @@ def test_an_id_is_answered_once() -> None:
     ledger.close("a", Answer("a", "ok", "no"))
     assert ledger.open(ask("a")) is answer
     assert ledger.open(ask("a", "something else")) == "other"
+
+
+def test_an_answer_that_is_repeated_shows_no_erased_picture() -> None:
+    ledger = Ledger()
+    shown = (
+        Evidence("door", Span(10.0, 20.0), 0.5, b"jpeg"),
+        Evidence("yard", Span(10.0, 20.0), 0.3, b"jpeg"),
+        Evidence("door", Span(40.0, 50.0), 0.2, b"jpeg"),
+    )
+    ledger.open(ask("a"))
+    ledger.close("a", Answer("a", "ok", "yes", evidence=shown))
+    ledger.forget("door", 20.0, 30.0)
+    again = ledger.open(ask("a"))
+    assert isinstance(again, Answer)
+    assert [item.jpeg for item in again.evidence] == [b"", b"jpeg", b"jpeg"]
+    ledger.forget(None, 0.0, 100.0)
+    again = ledger.open(ask("a"))
+    assert isinstance(again, Answer)
+    assert not any(item.jpeg for item in again.evidence)
 
 
 def test_a_busy_id_may_try_again() -> None:
