@@ -121,11 +121,16 @@ class MqttLink:
     def publish_camera(self, state: CameraState, snapshot: bytes | None = None) -> None:
         """Publish a camera's state, its availability and, when given, its latest JPEG; all retained."""
         name = state.camera
-        self.publish(Outgoing(self.topics.camera_available(name), state.state.encode(), retain=True))
+        available = b"offline" if state.state == "offline" else b"online"  # a degraded camera sends
+        self.publish(Outgoing(self.topics.camera_available(name), available, retain=True))
         payload = state.model_dump_json().encode()
         self.publish(Outgoing(self.topics.camera_state(name), payload, retain=True, content_type=JSON))
         if snapshot:
             self.publish(Outgoing(self.topics.snapshot(name), snapshot, 0, True, Rank.PICTURE, JPEG))
+
+    def clear_snapshot(self, name: str) -> None:
+        """The broker keeps no picture of this camera any more."""
+        self.publish(Outgoing(self.topics.snapshot(name), b"", retain=True))
 
     def retire_camera(self, name: str) -> None:
         """Say that a camera is gone from the configuration: `offline`, and no state or picture any more."""
