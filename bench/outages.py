@@ -1,10 +1,12 @@
 """What the daemon itself says of a camera that fails: its own reader over a street's faults, without waiting.
 
-    gap     nothing comes: named when the log of gaps holds that time, both ends within 2 s
+    gap     nothing comes
+    black   the picture is black
     frozen  the camera goes on sending one and the same picture
 
-The reader (`stream/source.py`), its time-outs and the log of gaps are the daemon's own. Pictures come twice a second;
-what they show does not matter here.
+A fault is named when the log of gaps holds that time for that reason, both ends within 2 s. The reader
+(`stream/source.py`), what it says of pictures (`stream/sight.py`), its time-outs and the log are the daemon's own, with
+the defaults of the configuration. Pictures of the street come twice a second.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import av
-import numpy as np
 
 from daemon.gaps import GapLog
 from daemon.messages import Gap
@@ -27,6 +28,7 @@ from stream.train.world import Street
 
 EPOCH_S = 1_700_000_000.0
 PICTURES_A_S = 2.0
+SIDE_PX = 48
 WITHIN_S = 2.0
 WAIT_S = 60.0  # for a thread that has minutes of street to go through
 CAMERA = "street"
@@ -74,10 +76,10 @@ class StreetCamera:
 
     def pictures(self, timeout_s: float) -> Iterator[Picture]:
         """One picture after the other until the end; CameraTimeout when none came for `timeout_s`."""
-        grey = np.full((32, 32, 3), 128, np.uint8)
         while self.clock.now_s < self.street.seconds:
             self._wait(timeout_s)
-            yield Picture(self.clock.now_s, av.VideoFrame.from_ndarray(grey, format="rgb24"))
+            image = self.street.render(self.clock.now_s, SIDE_PX, SIDE_PX)
+            yield Picture(self.clock.now_s, av.VideoFrame.from_ndarray(image, format="rgb24"))
             self._pass(1.0 / PICTURES_A_S)
 
     def _wait(self, timeout_s: float) -> None:
@@ -105,7 +107,7 @@ class _Opened:
     @property
     def info(self) -> VideoInfo:
         """See Capture."""
-        return VideoInfo("h264", 32, 32, PICTURES_A_S)
+        return VideoInfo("h264", SIDE_PX, SIDE_PX, PICTURES_A_S)
 
     def pictures(self) -> Iterator[Picture]:
         """See Capture."""
@@ -121,13 +123,9 @@ def watched(street: Street) -> tuple[Gap, ...]:
     camera = StreetCamera(street, clock)
 
     def on_state(change: StateChange) -> None:  # as `daemon/app.py` does it
-        if change.state == "online":
-            log.up(change.camera, change.wall_s)
-        elif change.reason != "start" and (change.state == "offline" or not log.reason(change.camera)):
-            last_s = source.stats().last_wall_s
-            log.down(change.camera, change.wall_s if last_s is None else last_s, change.reason)
+        log.follow(change, source.stats().last_wall_s)
 
-    config = SourceConfig(CAMERA, "rtsp://street.example/", (32, 32))
+    config = SourceConfig(CAMERA, "rtsp://street.example/", (SIDE_PX, SIDE_PX))
     around = Surroundings(clock=clock, opener=camera, first_backoff_s=1e-4)
     source = Source(config, gate.make([{"all": {}}]), lambda _frame: None, on_state, around)
     camera.tick = source.watchdog
@@ -144,9 +142,10 @@ def watched(street: Street) -> tuple[Gap, ...]:
 
 
 def named(fault: Fault, gaps: Sequence[Gap]) -> bool:
-    """Whether one of `gaps` is this fault, both ends within 2 s."""
+    """Whether one of `gaps` is this fault, both ends within 2 s, and a black picture called black."""
     return any(
         gap.until_s is not None
+        and (gap.reason == "black") == (fault.kind == "black")
         and abs(gap.since_s - fault.first_s) <= WITHIN_S
         and abs(gap.until_s - fault.last_s) <= WITHIN_S
         for gap in gaps
@@ -155,7 +154,7 @@ def named(fault: Fault, gaps: Sequence[Gap]) -> bool:
 
 def tally(streets: Sequence[Street]) -> tuple[dict[str, Tally], int]:
     """By kind of fault how many there were and how many were named; and the logged gaps that were none."""
-    found = {"gap": Tally(), "frozen": Tally()}
+    found = {"gap": Tally(), "frozen": Tally(), "black": Tally()}
     invented = 0
     for street in streets:
         gaps = watched(street)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from daemon.messages import Gap
+from stream.sight import BLIND
+from stream.source import StateChange
 
 KEPT = 1000  # gaps a camera; the oldest leave
 
@@ -20,19 +22,31 @@ class GapLog:
         self._lock = threading.Lock()
         self._closed: dict[str, deque[Gap]] = {}
         self._open: dict[str, Gap] = {}
+        self._blind: set[str] = set()  # cameras whose open gap has pictures, which show nothing
+
+    def follow(self, change: StateChange, last_s: float | None) -> None:
+        """Take over what a camera's reader announced. `last_s`: stamp of its newest intact frame, if there was one.
+
+        Pictures that show nothing are a gap of their own, beside times without any picture.
+        """
+        if change.state == "online":
+            self.up(change.camera, change.wall_s)
+            if change.reason in BLIND:
+                self._begin(change.camera, change.wall_s, change.reason, blind=True)
+        elif change.reason != "start" and (change.state == "offline" or not self.reason(change.camera)):
+            # to try again is no new reason: until then the gap keeps that of the fault
+            self.down(change.camera, change.wall_s if last_s is None else last_s, change.reason)
 
     def down(self, camera: str, since_s: float, reason: str) -> None:
-        """`camera` is not seen from `since_s` on. A gap that is open already keeps its start and takes the reason."""
-        with self._lock:
-            known = self._open.get(camera)
-            gap = self._open[camera] = Gap(camera, known.since_s if known else since_s, None, reason)
-        if gap != known:
-            self.on_change(gap)
+        """`camera` is not seen from `since_s` on. A gap that is open already keeps its start and takes the reason;
+        one whose pictures showed nothing ends here instead."""
+        self._begin(camera, since_s, reason, blind=False)
 
     def up(self, camera: str, at_s: float) -> None:
         """`camera` is seen again."""
         with self._lock:
             gap = self._open.pop(camera, None)
+            self._blind.discard(camera)
             if gap is None:
                 return
             gap = replace(gap, until_s=max(at_s, gap.since_s))
@@ -40,11 +54,26 @@ class GapLog:
                 self._keep(gap)
         self.on_change(gap)
 
+    def _begin(self, camera: str, since_s: float, reason: str, *, blind: bool) -> None:
+        ended = None
+        with self._lock:
+            known = self._open.get(camera)
+            if known is not None and (blind or camera in self._blind):
+                ended, known = replace(known, until_s=max(since_s, known.since_s)), None
+                self._keep(ended)
+            (self._blind.add if blind else self._blind.discard)(camera)
+            gap = self._open[camera] = Gap(camera, known.since_s if known else since_s, None, reason)
+        for changed in (ended, gap if gap != known else None):
+            if changed is not None:
+                self.on_change(changed)
+
     def load(self, gap: Gap) -> None:
         """A gap that is known from elsewhere: an earlier run, or an erasure. It is no change."""
         with self._lock:
             if gap.until_s is None:
                 self._open[gap.camera] = gap
+                if gap.reason in BLIND:
+                    self._blind.add(gap.camera)
             else:
                 self._keep(gap)
 

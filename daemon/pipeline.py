@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from daemon.wire import CameraState, DaemonStatus
 from memory.archive import ArchiveState
 from stream import __version__
+from stream.sight import BLIND
 
 if TYPE_CHECKING:
     from daemon.app import App
@@ -74,10 +75,11 @@ def camera_state(app: App, name: str) -> CameraState:
     post, now_s = app.posts[name], time.time()
     stats, mail = post.source.stats(), post.mailbox.counts()
     carriers, from_s, to_s = app.engine.snapshot().get(name, (0, None, None))
+    blind = stats.state == "online" and stats.reason in BLIND  # it sends, but shows nothing
     return CameraState(
         camera=name,
-        state="online" if stats.state == "online" else "offline",
-        reason="" if stats.state == "online" else app.gaps.reason(name) or stats.reason,
+        state="degraded" if blind else "online" if stats.state == "online" else "offline",
+        reason=app.gaps.reason(name) or stats.reason if blind or stats.state != "online" else "",
         at=now_s,
         newest_age_s=None if stats.last_wall_s is None else max(0.0, now_s - stats.last_wall_s),
         fps=round(stats.fps, 2),

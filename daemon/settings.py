@@ -128,6 +128,10 @@ class CameraSettings(Section):
     realtime: bool = Field(True, description="files only: play at the pace of the pts")
     timeout_s: float = Field(5.0, ge=1.0, le=60.0, description="no packet for this long is a dead connection")
     stale_after_s: float = Field(9.0, ge=1.0, le=600.0, description="no decodable frame for this long is `offline`")
+    black_after_s: float = Field(3.0, ge=0, le=3600, description="black for this long is `degraded`; 0: never")
+    frozen_after_s: float = Field(
+        60.0, ge=0, le=86_400, description="as long the same picture, if it usually changes, is `degraded`; 0: never"
+    )
     gate: tuple[Method, ...] = Field((), description="overrides the common gate for this camera")
     options: dict[str, str] = Field(default_factory=dict, description="passed to FFmpeg as they are")
 

@@ -18,6 +18,7 @@ from stream.clock import Stamp
 from stream.errors import NoVideo
 from stream.gate import Gate
 from stream.picture import Scaler
+from stream.sight import Sight
 from stream.types import Frame, Verdict
 
 CORRUPT = "corrupt"  # reason under which damaged frames are counted
@@ -26,10 +27,13 @@ CORRUPT = "corrupt"  # reason under which damaged frames are counted
 class Intake:
     """Turns one camera's pictures into frames. Always: `frames_in == kept + sum(skipped.values())`.
 
-    Not thread-safe: it belongs to whoever reads the camera. `size` is (H, W) of the model's picture.
+    Not thread-safe: it belongs to whoever reads the camera. `size` is (H, W) of the model's picture. `sight`, where
+    there is one, looks at every intact picture.
     """
 
-    def __init__(self, camera: str, size: tuple[int, int], gate: Gate, first_index: int = 0) -> None:
+    def __init__(
+        self, camera: str, size: tuple[int, int], gate: Gate, first_index: int = 0, sight: Sight | None = None
+    ) -> None:
         self.camera = camera
         self.first_index = first_index  # a camera's frames are counted over its whole life, not over its reader's
         self.frames_in = 0
@@ -39,6 +43,7 @@ class Intake:
         self.last_wall_s: float | None = None  # stamp of the newest intact frame
         self._scaler = Scaler(size)
         self._gate = gate
+        self._sight = sight
 
     def judge(self, picture: Picture, stamp: Callable[[float | None], Stamp]) -> tuple[Frame, Verdict] | None:
         """The frame without evidence picture and what the gate says of it; None when it is damaged.
@@ -57,6 +62,8 @@ class Intake:
         self.picture_size = (picture.frame.height, picture.frame.width)
         at = stamp(picture.pts_s)
         self.last_wall_s = at.wall_s
+        if self._sight is not None:
+            self._sight.look(image, at.wall_s)
         frame = Frame(self.camera, self.first_index + self.frames_in - 1, at.segment, at.pts_s, at.wall_s, image)
         verdict = self._gate.judge(frame)
         if verdict.keep:

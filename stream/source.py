@@ -3,6 +3,8 @@
     connecting --first frame--> online --fault--> offline(reason) --back-off--> connecting ...
          `---------------------fault-----------------^                 stop() -> offline(stopped)
 
+`online` has a reason as well: `frames`, or what `sight.py` says of pictures that show nothing, `black` or `frozen`.
+
 Nothing a camera does ends the thread, and nothing blocks it for longer than about twice `timeout_s`: opening and
 reading are bounded by FFmpeg's own timeouts, decoding without result by `stale_after_s`. FFmpeg calls cannot be
 interrupted from outside, so the owner's watchdog (`Source.watchdog`) covers what is left.
@@ -27,6 +29,7 @@ from stream.clock import Clock, ClockMap, SystemClock
 from stream.errors import CameraError, CameraTimeout, NoVideo, redact
 from stream.gate import Gate
 from stream.intake import CORRUPT, Intake
+from stream.sight import BLIND, Sight
 from stream.types import Frame
 
 T = TypeVar("T")
@@ -53,6 +56,8 @@ class SourceConfig:
     stale_after_s: float = 9.0
     options: Mapping[str, str] = field(default_factory=dict)
     first_index: int = 0  # of the first frame: where an earlier reader of this camera stopped
+    black_after_s: float = 3.0  # of black pictures; 0: never said
+    frozen_after_s: float = 60.0  # of one and the same picture; 0: never said
 
     @property
     def capture(self) -> CaptureConfig:
@@ -62,7 +67,10 @@ class SourceConfig:
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """What `on_state` gets. `detail` is one redacted line for people; `reason` a word for machines."""
+    """What `on_state` gets. `detail` is one redacted line for people; `reason` a word for machines.
+
+    `wall_s` of `online` is the stamp of the first picture of which the reason is true.
+    """
 
     camera: str
     state: State
@@ -147,7 +155,8 @@ class Source:
         self._on_state = on_state
         self._around = around or Surroundings()
         self._log = structlog.get_logger("longwatch.source").bind(camera=config.camera)
-        self._intake = Intake(config.camera, config.size, gate, config.first_index)
+        self._sight = Sight(config.black_after_s, config.frozen_after_s)
+        self._intake = Intake(config.camera, config.size, gate, config.first_index, self._sight)
         self._clock = self._around.clock
         self._map = ClockMap(self._clock)
         self._backoff = Backoff(self._around.rng, self._around.first_backoff_s)
@@ -294,18 +303,28 @@ class Source:
                 info = replace(capture.info, height=height, width=width)
                 stats = replace(stats, info=info, last_wall_s=intake.last_wall_s, last_monotonic_s=now_s)
             self._stats = stats
-        if intact and self._stats.state != "online":
-            self._online_s = now_s
-            self._announce("online", "frames")
+        if intact:
+            self._announce_sight(now_s)
 
-    def _announce(self, state: State, reason: str, detail: str = "") -> None:
-        """Note a state, log it and tell the owner; the same state and reason again is no change."""
-        wall_s = self._clock.wall_s()
+    def _announce_sight(self, now_s: float) -> None:
+        """After an intact picture: the camera is online, and either shows something or says why not."""
+        if self._stats.state != "online":
+            self._online_s = now_s
+            self._sight.restart()  # the time without pictures has a gap of its own
+            self._announce("online", "frames", wall_s=self._intake.last_wall_s)
+        elif (self._sight.state or "frames") != self._stats.reason:
+            detail = f"pictures come, but they are {self._sight.state}" if self._sight.state else ""
+            self._announce("online", self._sight.state or "frames", detail, self._sight.since_s)
+
+    def _announce(self, state: State, reason: str, detail: str = "", wall_s: float | None = None) -> None:
+        """Note a state, log it and tell the owner; the same state and reason again is no change. `wall_s`: not now."""
+        wall_s = self._clock.wall_s() if wall_s is None else wall_s
         with self._lock:
             if (self._stats.state, self._stats.reason) == (state, reason):
                 return
             self._stats = replace(self._stats, state=state, reason=reason, since_wall_s=wall_s)
-        log = self._log.warning if state == "offline" and reason not in _EXPECTED else self._log.info
+        bad = (state == "offline" and reason not in _EXPECTED) or reason in BLIND
+        log = self._log.warning if bad else self._log.info
         log("camera state", state=state, reason=reason, detail=detail)
         if self._on_state is not None:
             self._on_state(StateChange(self.config.camera, state, reason, wall_s, detail))
