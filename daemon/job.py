@@ -79,7 +79,7 @@ class Job:
         text, rows = "", self.session.rows
         for number, line in enumerate(self.lines(around)):
             whole = rows[number].done
-            text += ("\n" if number else "") + self._named(number, line.text if whole or line.seen else "")
+            text += ("\n" if number else "") + self._named(number, line.text if whole or line.supported else "")
             if not whole:
                 break  # later rows wait, so that what was streamed stays a beginning of the whole
         self._send(text)

@@ -22,6 +22,7 @@ class Judged:
     text: str
     seen: bool  # whether something that is remembered supports it; also true for a denial such as `no`
     confidence: float  # chance that it is right
+    supported: bool = True  # whether the pointer rests on something: what is said may be shown before it is whole
 
 
 def judge(text: str, confidence: float, support: float | None, trust: Trust | None, least: float | None) -> Judged:
@@ -33,12 +34,12 @@ def judge(text: str, confidence: float, support: float | None, trust: Trust | No
         return Judged(text, seen=True, confidence=confidence)
     said = " ".join(text.lower().split()).rstrip(".!")
     sure = chance(trust.answer, confidence, 1.0 if support is None else support)
+    supported = support is None or support >= (trust.support if least is None else least)
     if said == trust.unseen.lower():
-        return Judged(text, seen=False, confidence=sure)
-    wanted = trust.support if least is None else least
-    if support is not None and support < wanted and said not in trust.denials:
-        return Judged(f"{trust.unseen[:1].upper()}{trust.unseen[1:]}", seen=False, confidence=1.0 - sure)
-    return Judged(text, seen=True, confidence=sure)
+        return Judged(text, seen=False, confidence=sure, supported=supported)
+    if supported or said in trust.denials:
+        return Judged(text, seen=True, confidence=sure, supported=supported)
+    return Judged(trust.unseen, seen=False, confidence=1.0 - sure, supported=False)
 
 
 def shown(weight: float, trust: Trust | None) -> float | None:
