@@ -38,10 +38,10 @@ def test_relevance_finds_eight_planted_keys_among_five_hundred(
         if pointer is None:  # four query heads ask two key heads, at every layer
             items[frame].keys[:] = _towards(question.look.mean.view(2, 2, 2, -1).sum(2))
         else:
-            items[frame].keys[1] = _towards(question.look.newest[1, [0, 3]])
+            items[frame].keys[1] = _towards(question.look.newest[1, [1, 2]])
     if pointer is not None:
         for frame in (5, 55, 155, 255):  # only the pointer's layer counts
-            items[frame].keys[0] = 3 * _towards(question.look.newest[0, [0, 3]])
+            items[frame].keys[0] = 3 * _towards(question.look.newest[0, [1, 2]])
     bank = new_bank(4, 0, "compact", "street")
     for item in items[-4:]:
         bank.add(item)

@@ -26,7 +26,7 @@ SHAPE = archives.Shape(GEO.layers, GEO.kv_heads, GEO.head_width, GEO.width)
 SYSTEM, STEP_S = 5, 10.0
 T0 = archives.T0
 NOW_S = T0 + 500.0
-POINTER = Pointer(layer=1, heads=(0, 3))
+POINTER = Pointer(layer=1, heads=(1, 2))
 
 
 @dataclass(frozen=True)
