@@ -24,7 +24,7 @@ from tests.memory.worlds import GEO, NOW_S, POINTER, SHAPE, T0, Picks, asked, en
 from tests.models import absorb, make_bank, make_encoder, random_frames, random_model
 
 
-@pytest.mark.parametrize("scan", [1024, 300])
+@pytest.mark.parametrize("scan", [1024, 400])
 @pytest.mark.parametrize("pointer", [None, POINTER])
 def test_relevance_finds_eight_planted_keys_among_five_hundred(
     tmp_path: Path, pointer: Pointer | None, scan: int
