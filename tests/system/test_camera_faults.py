@@ -5,10 +5,13 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from tests.fakes import make_video
 from tests.system.rig import Clips, Rig
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -105,6 +108,46 @@ def test_the_resolution_changes_in_mid_stream(watched: Rig, clips: Clips) -> Non
     assert caller.answer("larger")["status"] == "ok"
     assert caller.state("door", since=caller.mark())["state"] == "online"
     door.command(f"switch door {clips.street}")
+
+
+def night(index: int, size: tuple[int, int]) -> np.ndarray:
+    """What a camera with a covered lens sends."""
+    return np.random.default_rng(index).normal(4, 2, (*size, 3)).clip(0, 255).astype(np.uint8)
+
+
+def test_a_covered_lens_is_degraded_and_a_gap_and_another_when_it_is_killed(
+    watched: Rig, clips: Clips, tmp_path: Path
+) -> None:
+    caller, door = watched.caller, watched.cameras["door"]
+    covered = make_video(tmp_path / "covered.mp4", frames=40, draw=night)
+    since, covered_s = caller.mark(), time.time()
+    door.command(f"switch door {covered}")
+    state = caller.state("door", lambda state: state["state"] == "degraded", since=since, timeout_s=NOTICED_S)
+    assert state["reason"] == "black"
+    gap = gaps(watched, "while-covered")[-1]
+    assert (gap["reason"], gap["until"]) == ("black", None)
+    assert -1.0 < gap["since"] - covered_s < 3.0
+
+    uncovered_s = time.time()
+    door.command(f"switch door {clips.street}")
+    caller.state("door", lambda state: state["state"] == "online", since=caller.mark(), timeout_s=NOTICED_S)
+    closed = gaps(watched, "uncovered")[-1]
+    assert (closed["since"], closed["reason"]) == (gap["since"], "black")
+    assert -1.0 < closed["until"] - uncovered_s < 3.0
+    assert not [got for got in caller.on("longwatch/door/available") if got.payload == b"degraded"]
+    assert caller.on("longwatch/door/available")[-1].payload == b"online"
+
+    since = caller.mark()
+    door.command(f"switch door {covered}")
+    caller.state("door", lambda state: state["state"] == "degraded", since=since, timeout_s=NOTICED_S)
+    door.kill()
+    caller.says("longwatch/door/available", "offline", since, NOTICED_S)
+    dark, gone = gaps(watched, "covered-and-killed")[-2:]
+    assert (dark["reason"], dark["until"]) == ("black", gone["since"])
+    assert gone["reason"] in ("ended", "refused")
+    door.restart()
+    caller.state("door", lambda state: state["state"] == "online", since=caller.mark())
+    goes_on(watched)
 
 
 def test_a_wrong_password_is_told_and_never_shown(watched: Rig) -> None:
