@@ -124,8 +124,8 @@ class Answering:
         said = when.parse(query.question, now_s, self.settings.zone)
         if said is None:
             return query.question, EVER
-        rest = " ".join(query.question.replace(said.text, " ", 1).split())
-        return (rest if rest.strip(" ?!.,") else query.question), Range(said.since_s, said.until_s)
+        rest = said.rest if said.rest.strip(" ?!.,") else query.question
+        return rest, Range(said.since_s, said.until_s)
 
     def _session(self, job: Job, views: list[MemoryView]) -> Session:
         """The question put to `views`, which may be empty ones."""

@@ -50,7 +50,7 @@ def shown(weight: float, trust: Trust | None) -> float | None:
 def chance(weights: tuple[float, ...], *shares: float) -> float:
     """Logistic in the log-odds of `shares`; the last weight is the constant."""
     total = weights[-1] + sum(weight * odds(share) for weight, share in zip(weights[:-1], shares, strict=True))
-    return 1.0 / (1.0 + math.exp(-total))
+    return 0.5 + 0.5 * math.tanh(total / 2)  # the logistic function, for any total
 
 
 def odds(share: float) -> float:

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 
 from daemon.grammar import ENGLISH
@@ -31,11 +31,13 @@ Bounds = tuple[float | None, float | None]  # None is open; until None reaches n
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """Seconds since the epoch. `since_s` None: since ever; `until_s` None: until now. `text`: the words for it."""
+    """Seconds since the epoch. `since_s` None: since ever; `until_s` None: until now. `text`: the words for it;
+    `rest`: the question without them."""
 
     since_s: float | None
     until_s: float | None
     text: str
+    rest: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,17 @@ def parse(question: str, now_s: float, zone: tzinfo | None = None) -> TimeRange 
     if grammar.hint.isdisjoint(words_of(text.lower())) or not 0 <= now_s <= FAR_S:
         return None
     try:
-        return _Reader(Words(grammar, Local(now_s, zone))).read(text)
+        found = _Reader(Words(grammar, Local(now_s, zone))).read(text)
+        return found and replace(found, rest=found.rest + question[LONGEST:])
     except (OverflowError, ValueError, OSError):  # a date before the year 1, or one that the machine's zone cannot hold
         return None
+
+
+def _without(text: str, phrases: Sequence[_Phrase]) -> str:
+    """`text` without the words of `phrases`, which are in their order, and without the commas that set them off."""
+    for phrase in reversed(phrases):
+        text = f"{text[: phrase.start].rstrip(' ,')} {text[phrase.end :].lstrip(' ,:')}"
+    return re.sub(r"\s+(?=[?!.,;])", "", " ".join(text.split()))
 
 
 def prepare() -> None:
@@ -98,7 +108,7 @@ class _Reader:
             since_s, until_s = min(item[0] for item in said), max(item[1] for item in said)
         first, last = None if since_s == -math.inf else since_s, None if until_s >= self.local.now_s else until_s
         words = " ".join(text[phrase.start : phrase.end].strip(" ,") for phrase in phrases)
-        return None if first is None and last is None else TimeRange(first, last, words)
+        return None if first is None and last is None else TimeRange(first, last, words, _without(text, phrases))
 
     def phrases(self, text: str) -> Iterator[_Phrase]:
         """What the rules find, rule by rule; words that one has taken are blanked for the next."""

@@ -201,3 +201,21 @@ def test_hours_are_the_most_recent_ones_that_have_begun(now: datetime, first: in
     assert 0 <= now.timestamp() - found.since_s <= 14 * 3600  # 12, and a clock change
     begin = datetime.fromtimestamp(found.since_s, BERLIN)
     assert begin.hour % 12 in (first % 12, (first + 1) % 12)  # the hour that spring leaves out is the next one
+
+
+@pytest.mark.parametrize(
+    ("question", "rest"),
+    [
+        ("What passed in the last hour?", "What passed?"),
+        ("Yesterday, what passed between 2 and 3?", "what passed?"),
+        ("What passed between 2 and 3 yesterday, a bus?", "What passed a bus?"),
+        ("did a bus, in the last hour, stop for two minutes?", "did a bus stop for two minutes?"),
+        ("last night", ""),
+        ("yesterday: what passed first?", "what passed first?"),
+        ("what passed yesterday?" + " and why" * 300, "what passed?" + " and why" * 300),
+    ],
+)
+def test_the_rest_is_the_question_without_these_words(question: str, rest: str) -> None:
+    found = parse(question, 1.7e9, UTC)
+    assert found is not None
+    assert found.rest == rest
