@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -62,7 +63,7 @@ class Life:
     shape: Shape
     carriers: int
     seed: int = 0
-    needles: list[tuple[np.ndarray, set[int]]] = field(default_factory=list)  # direction [L*Hkv*Dh], frames
+    needles: list[set[int]] = field(default_factory=list)  # frames of each; kept small: memory is watched
 
     def __iter__(self) -> Iterator[Entry]:
         rng = np.random.default_rng(self.seed)
@@ -80,13 +81,17 @@ class Life:
             row = base + state @ basis + NOISE * noise
             if frame % every < 4 and frame >= every:
                 if frame % every == 0:
-                    self.needles.append((rng.standard_normal(heads, np.float32), set()))
-                direction, frames = self.needles[-1]
-                row[:heads] += NEEDLE * direction
-                frames.add(frame)
+                    self.needles.append(set())
+                row[:heads] += NEEDLE * self.direction(len(self.needles) - 1)
+                self.needles[-1].add(frame)
             keys, values, digest = row[:heads], row[heads : 2 * heads], row[2 * heads :]
             arrays = (digest, keys.reshape(self.shape.heads), values.reshape(self.shape.heads))
             yield Entry(CAMERA, frame, Span(now_s, now_s), 1.0, *arrays, jpegs[frame % len(jpegs)])
+
+    def direction(self, needle: int) -> np.ndarray:
+        """What a planted event adds to the keys, [L * Hkv * Dh]."""
+        rng = np.random.default_rng([self.seed, needle])
+        return rng.standard_normal(int(np.prod(self.shape.heads)), np.float32)
 
 
 def pictures(seed: int, count: int = 32, width_px: int = 160) -> list[bytes]:
@@ -111,7 +116,7 @@ def run(carriers: int, folder: Path, shape: Shape = REAL, queries: int = 200, se
 
 def write(path: Path, life: Life) -> dict[str, Any]:
     """The stream goes in; commits, memory and disk are watched."""
-    clock, jpeg_bytes, minutes = FastClock(), 0, set()
+    clock, jpeg_bytes, minutes, minute = FastClock(), 0, 0, 0
     archive = Archive.open(path, Setup(life.shape, "soak", clock=clock, commit_every_s=5.0))
     commits: list[float] = []
     memory: list[tuple[float, float, float]] = []  # simulated hours, real hours, MB
@@ -122,7 +127,7 @@ def write(path: Path, life: Life) -> dict[str, Any]:
             archive.extend(CAMERA, newest.frame, clock.now_s - 1)  # the gate said: still the same
         archive.put(entry)
         newest, jpeg_bytes = entry, jpeg_bytes + len(entry.jpeg)
-        minutes.add(int(clock.now_s // 60))
+        minutes, minute = minutes + (clock.now_s // 60 != minute), clock.now_s // 60
         if entry.frame % 64 == 63:
             if not archive.flush(WAIT_S):
                 raise RuntimeError(f"the archive stands still: {archive.state()}")
@@ -135,7 +140,7 @@ def write(path: Path, life: Life) -> dict[str, Any]:
     if state.written != life.carriers or state.dropped or not state.ok:
         raise RuntimeError(f"carriers were lost: {state}")
     disk = path.stat().st_size
-    foretold = predicted_bytes(life.carriers, len(minutes), jpeg_bytes / life.carriers, life.shape)
+    foretold = predicted_bytes(life.carriers, minutes, jpeg_bytes / life.carriers, life.shape)
     return {
         "carriers": life.carriers,
         "simulated_days": round(clock.monotonic_s() / 86_400, 2),
@@ -154,7 +159,7 @@ def write(path: Path, life: Life) -> dict[str, Any]:
 
 def quota(path: Path, life: Life) -> dict[str, Any]:
     """A quota of a third of what comes: looked at after every commit, in the books and on the disk."""
-    limit, minutes = predicted_bytes(life.carriers // 3, life.carriers // 60, 3_000.0, life.shape), 0
+    limit = predicted_bytes(life.carriers // 3, life.carriers // 60, 3_000.0, life.shape)
     clock = FastClock()
     archive = Archive.open(path, Setup(life.shape, "soak", quota=Quota(limit), clock=clock, commit_every_s=5.0))
     booked = on_disk = 0
@@ -164,7 +169,6 @@ def quota(path: Path, life: Life) -> dict[str, Any]:
         if entry.frame % 64 == 63:
             archive.flush(WAIT_S)
             booked, on_disk = max(booked, archive.state().bytes), max(on_disk, path.stat().st_size)
-            minutes += 1
     archive.note_gap(Outage(CAMERA, clock.now_s, None, "ended"))
     archive.flush(WAIT_S)
     state = archive.state()
@@ -183,12 +187,12 @@ def recall(path: Path, life: Life, queries: int) -> dict[str, Any]:
     """A question over everything: narrow, read keys, score, read the winners; and against scoring everything."""
     reader = Reader.open(path)
     rng = np.random.default_rng(5)
-    times, narrow_times, found, probes = [], [], [], life.needles or [(rng.standard_normal(1), set())]
+    times, cpu_times, narrow_times, found = [], [], [], []
     for number in tqdm(range(queries + 5), desc="recall", unit="question", disable=None):
-        direction, _ = probes[number % len(probes)]
+        direction = life.direction(number % len(life.needles))
         wanted = direction + 0.5 * rng.standard_normal(direction.shape, np.float32)
         query = wanted.reshape(life.shape.heads)
-        start_s = time.perf_counter()
+        start_s, cpu_s = time.perf_counter(), time.process_time()
         rows = reader.narrow(CAMERA, None, None, query, NARROW)
         middle_s = time.perf_counter()
         ids, keys = reader.keys([row.id for row in rows])
@@ -198,15 +202,18 @@ def recall(path: Path, life: Life, queries: int) -> dict[str, Any]:
         end_s = time.perf_counter()
         if number >= 5:  # the first open the file and fill caches
             times.append(1e3 * (end_s - start_s))
+            cpu_times.append(1e3 * (time.process_time() - cpu_s))
             narrow_times.append(1e3 * (middle_s - start_s))
-        if number < len(probes):
+        if number < len(life.needles):
             found.append((wanted, set(best)))
     exact = exhaustive(reader, [wanted for wanted, _ in found])
-    needles = [{frame + 1 for frame in probes[number][1]} for number in range(len(found))]
+    needles = [{frame + 1 for frame in frames} for frames in life.needles]
     reader.close()
     return {
         "recall_ms_p50": _quantile(times, 0.5),
         "recall_ms_p95": _quantile(times, 0.95),
+        "recall_cpu_ms_p95": _quantile(cpu_times, 0.95),
+        "load": round(os.getloadavg()[0], 1),
         "narrow_ms_p50": _quantile(narrow_times, 0.5),
         "needles": len(found),
         "needles_found": _share(best & needle for (_, best), needle in zip(found, needles, strict=True)),

@@ -20,7 +20,10 @@ from memory.archive.inspect import Progress, batches
 from memory.archive.reader import FAR_S, Reader
 from memory.archive.types import ArchiveError, Floats
 
-_META = "SELECT frames.id, name, frame, first_s, last_s, count, score FROM frames JOIN cameras ON cameras.id = frames.camera"
+_META = (
+    "SELECT frames.id, name, frame, first_s, last_s, count, score"
+    " FROM frames JOIN cameras ON cameras.id = frames.camera"
+)
 
 
 @dataclass(frozen=True, slots=True)

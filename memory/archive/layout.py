@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from memory.archive import sketch
 from memory.archive.codec import digest_codec, head_codec
 from memory.archive.types import Dtype, Shape
 
@@ -35,8 +36,13 @@ class Layout:
 
     @property
     def pool_footprint(self) -> int:
-        """Bytes of disk that one pool takes, with its index entry."""
+        """Bytes of disk that the pool of a minute takes, with its index entry."""
         return round(share(self.page, self.pool_bytes)) + 40
+
+    @property
+    def hour_footprint(self) -> int:
+        """Bytes of disk that the sketches of a full hour take, with their index entry."""
+        return round(share(self.page, sketch.FULL_BYTES)) + 40
 
 
 def layout(shape: Shape, dtype: Dtype) -> Layout:
@@ -72,5 +78,5 @@ def predicted_bytes(rows: int, minutes: int, picture_bytes: float, shape: Shape,
     Bytes of the main file; the log beside it adds at most a few megabytes while the writer runs.
     """
     sizes = layout(shape, dtype)
-    pools = minutes + minutes / 60 + minutes / 1440
-    return round(rows * sizes.footprint(round(picture_bytes)) + pools * sizes.pool_footprint + 16 * sizes.page)
+    pools = minutes * sizes.pool_footprint + minutes / 60 * sizes.hour_footprint
+    return round(rows * sizes.footprint(round(picture_bytes)) + pools + 16 * sizes.page)

@@ -1,11 +1,11 @@
-"""Pooled keys per minute, hour and day: an upper bound of what any carrier of that time can score (Quest, 2406.10774).
+"""Pooled keys of each minute: an upper bound of what any of its carriers can score (Quest, arXiv 2406.10774).
 
 A carrier's score for a query is linear: sum over [L, Hkv, Dh] of query * key. With the channel-wise least and largest
-key of a pool, sum of max(query * lo, query * hi) is at least the score of each of its carriers. Stored int8, rounded
-outwards, so that the bound stays one. A carrier belongs to the pool of its span's first moment.
+key of a minute, sum of max(query * lo, query * hi) is at least the score of each of its carriers. Stored int8, rounded
+outwards, so that the bound stays one. A carrier belongs to the minute of its span's first moment.
 
     stale    minutes whose pool does not know all their carriers yet: readers take those carriers without asking a pool
-    settle   recomputes closed stale minutes from their keys, then their hours from minutes, then days from hours
+    settle   recomputes closed stale minutes from their keys, then the sketches of their hours (`sketch.py`)
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.archive import sketch
 from memory.archive.codec import Codec, checksum
+from memory.archive.layout import Layout
 from memory.archive.types import Floats
 
-LEVELS_S = (60.0, 3_600.0, 86_400.0)  # minute, hour, day
-_PARENT = (60, 24)  # buckets of one level in a bucket of the next
+MINUTE, HOUR = 0, 1  # levels
+LENGTH_S = (60.0, 3_600.0)
+PIECE = 64  # carriers of a minute held at a time: with 25 frames a second there are many
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +42,10 @@ class Bounds:
         found: Floats = (np.einsum("ngd,gd->ng", outer.astype(np.float32), query) * self.scales).sum(axis=1)
         return found
 
-    def union(self) -> tuple[Floats, Floats]:
-        """Least and largest of all pools, [G, Dh] each."""
+    def extent(self) -> tuple[Floats, Floats]:
+        """Least and largest, [n, G, Dh] each."""
         scales = self.scales[:, :, None]
-        return (self.lo * scales).min(axis=0), (self.hi * scales).max(axis=0)
+        return self.lo * scales, self.hi * scales
 
 
 def encode(lo: Floats, hi: Floats) -> bytes:
@@ -63,78 +66,75 @@ def decode(records: Sequence[bytes], groups: int, width: int) -> Bounds:
 
 
 def bucket_of(wall_s: float, level: int) -> int:
-    """Number of the minute, hour or day (UTC) that holds `wall_s`."""
-    return int(wall_s // LEVELS_S[level])
+    """Number of the minute or hour (UTC) that holds `wall_s`."""
+    return int(wall_s // LENGTH_S[level])
 
 
 class Pooler:
-    """The writer's side. Every method works inside the caller's transaction."""
+    """The writer's side. Every method works inside the caller's transaction; returns by how many bytes pools grew."""
 
-    def __init__(self, db: sqlite3.Connection, codec: Codec) -> None:
+    def __init__(self, db: sqlite3.Connection, codec: Codec, layout: Layout) -> None:
         self._db, self._codec = db, codec
-        self.record_bytes = codec.groups * (4 + 2 * codec.width)
+        self._sizes = (layout.pool_footprint, layout.hour_footprint)
+        self._rows = sketch.directions(codec.groups * codec.width)
 
     def settle(self, camera: int, minutes: Sequence[int]) -> int:
-        """Recompute these minutes and all above them; returns how many pools came (less those that went)."""
-        change, above = 0, {minute // _PARENT[0] for minute in minutes}
+        """Recompute these minutes, and their part of the sketches of their hours."""
+        grown = 0
         for minute in minutes:
-            change += self._store(camera, 0, minute, self._of_rows(camera, minute))
+            pool, entries = self._of(camera, minute)
+            grown += self._store(camera, MINUTE, minute, pool)
+            query = "SELECT data FROM pools WHERE camera = ? AND level = ? AND bucket = ?"
+            known = self._db.execute(query, (camera, HOUR, minute // 60)).fetchone()
+            record = sketch.replace(known[0] if known else b"", minute % 60, entries)
+            grown += self._store(camera, HOUR, minute // 60, record)
             self._db.execute("DELETE FROM stale WHERE camera = ? AND minute = ?", (camera, minute))
-        for level in (1, 2):
-            for bucket in above:
-                change += self._store(camera, level, bucket, self._of_pools(camera, level, bucket))
-            above = {bucket // _PARENT[-1] for bucket in above}
-        return change
+        return grown
 
     def drop_empty(self, camera: int, minutes: set[int]) -> int:
-        """Forget pools of `minutes` that no carrier is left of, and of their hours and days; returns how many.
+        """Forget those of `minutes` that no carrier is left of, and hours that are empty then.
 
         A pool that lost only some of its carriers stays: its bound is still one.
         """
-        gone, buckets = 0, minutes
-        for level, length_s in enumerate(LEVELS_S):
-            empty = {bucket for bucket in buckets if not self._any(camera, bucket * length_s, length_s)}
-            for bucket in empty:
-                gone -= self._store(camera, level, bucket, None)
-                if level == 0:
-                    self._db.execute("DELETE FROM stale WHERE camera = ? AND minute = ?", (camera, bucket))
-            if level < len(_PARENT):
-                buckets = {bucket // _PARENT[level] for bucket in empty}
-        return gone
+        empty = {minute for minute in minutes if not self._any(camera, minute, MINUTE)}
+        grown = sum(self._store(camera, MINUTE, minute, b"") for minute in empty)
+        self._db.executemany("DELETE FROM stale WHERE camera = ? AND minute = ?", [(camera, item) for item in empty])
+        for hour in {minute // 60 for minute in empty}:
+            if not self._any(camera, hour, HOUR):
+                grown += self._store(camera, HOUR, hour, b"")
+        return grown
 
-    def _any(self, camera: int, first_s: float, length_s: float) -> bool:
+    def _any(self, camera: int, bucket: int, level: int) -> bool:
         query = "SELECT 1 FROM frames WHERE camera = ? AND first_s >= ? AND first_s < ? LIMIT 1"
+        first_s, length_s = bucket * LENGTH_S[level], LENGTH_S[level]
         return self._db.execute(query, (camera, first_s, first_s + length_s)).fetchone() is not None
 
-    def _of_rows(self, camera: int, minute: int) -> tuple[Floats, Floats] | None:
+    def _of(self, camera: int, minute: int) -> tuple[bytes, bytes]:
+        """The pool and the sketches of a minute; empty when it has no carrier."""
         query = (
             "SELECT keys.id, crc, data FROM frames JOIN keys USING(id)"
             " WHERE camera = ? AND first_s >= ? AND first_s < ? ORDER BY first_s"
         )
-        lows, highs = [], []
+        lows, highs, shown = [], [], []
         found = self._db.execute(query, (camera, minute * 60.0, minute * 60.0 + 60.0))
-        while part := found.fetchmany(64):  # a minute of 25 frames a second is no reason to hold them all
+        while part := found.fetchmany(PIECE):
             good = [data for row_id, crc, data in part if checksum(row_id, data) == crc]
             if good:
                 keys = self._codec.decode(good)
                 lows.append(keys.min(axis=0))
                 highs.append(keys.max(axis=0))
-        return (np.minimum.reduce(lows), np.maximum.reduce(highs)) if lows else None
+                shown.append(sketch.choose(keys.reshape(len(keys), -1)))
+        if not lows:
+            return b"", b""
+        entries = sketch.encode(minute % 60, sketch.choose(np.concatenate(shown)), self._rows)
+        return encode(np.minimum.reduce(lows), np.maximum.reduce(highs)), entries
 
-    def _of_pools(self, camera: int, level: int, bucket: int) -> tuple[Floats, Floats] | None:
-        first = bucket * _PARENT[level - 1]
-        query = "SELECT data FROM pools WHERE camera = ? AND level = ? AND bucket >= ? AND bucket < ?"
-        found = self._db.execute(query, (camera, level - 1, first, first + _PARENT[level - 1])).fetchall()
-        records = [data for (data,) in found if len(data) == self.record_bytes]
-        return decode(records, self._codec.groups, self._codec.width).union() if records else None
-
-    def _store(self, camera: int, level: int, bucket: int, extent: tuple[Floats, Floats] | None) -> int:
-        key = (camera, level, bucket)
-        where = "camera = ? AND level = ? AND bucket = ?"
-        if extent is None:
-            return -self._db.execute(f"DELETE FROM pools WHERE {where}", key).rowcount
-        data = encode(*extent)
+    def _store(self, camera: int, level: int, bucket: int, data: bytes) -> int:
+        """Nothing to store: what was there goes."""
+        key, where = (camera, level, bucket), "camera = ? AND level = ? AND bucket = ?"
+        if not data:
+            return -self._sizes[level] * self._db.execute(f"DELETE FROM pools WHERE {where}", key).rowcount
         if self._db.execute(f"UPDATE pools SET data = ? WHERE {where}", (data, *key)).rowcount:
             return 0
         self._db.execute("INSERT INTO pools(camera, level, bucket, data) VALUES(?, ?, ?, ?)", (*key, data))
-        return 1
+        return self._sizes[level]

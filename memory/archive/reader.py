@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from memory.archive import schema, search
+from memory.archive import schema, search, sketch
 from memory.archive.codec import Codec, checksum, digest_codec, head_codec
 from memory.archive.store import NEAR_S
 from memory.archive.types import ArchiveError, Dtype, Entry, Floats, Outage, Row, Shape
@@ -31,6 +31,7 @@ class Reader:
         self._db: sqlite3.Connection | None = None
         self._inode = (0, 0)
         self._frozen = False
+        self._directions: Floats | None = None
         self._cameras: dict[str, int] = {}
         self.shape = Shape(0, 0, 0, 0)
         self.identity = ""
@@ -196,6 +197,13 @@ class Reader:
             self._fault(error)
             self.close()
         return self._db
+
+    def directions(self) -> Floats:
+        """Rows of `sketch`, made once."""
+        channels = self.shape.layers * self.shape.kv_heads * self.shape.head_width
+        if self._directions is None or self._directions.shape[1] != channels:
+            self._directions = sketch.directions(channels)
+        return self._directions
 
     def camera_id(self, camera: str) -> int:
         """-1: not known."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from memory.archive.codec import checksum
+from memory.archive.reader import Reader
 from memory.archive.schema import PARTS, connect
 from memory.archive.store import Prepared
 from memory.archive.types import Outage
@@ -141,6 +142,12 @@ def resume(db: sqlite3.Connection, path: Path) -> tuple[Salvage | None, int]:
     if aside is None or not aside.exists():
         return None, place["until_id"]
     return Salvage(aside, place["until_id"], place["next_id"]), place["until_id"]
+
+
+def underway(reader: Reader) -> bool:
+    """Whether an older file is still being brought over into the one that `reader` reads."""
+    found = next((value for (value,) in reader.select("SELECT value FROM meta WHERE name = 'salvage'", ())), None)
+    return found is not None and json.loads(found)["file"] is not None
 
 
 def _last_id(path: Path) -> int:

@@ -63,10 +63,22 @@ def reason_of(error: sqlite3.Error | OSError) -> str:
 def connect(path: Path, *, read_only: bool, frozen: bool = False) -> sqlite3.Connection:
     """A connection in autocommit mode, bounded in memory. Raises sqlite3.Error.
 
-    No mmap: reading a truncated file through it would kill the process. `frozen`: nobody can write there (a read-only
-    disk), so no lock is taken and no log read.
+    `frozen`: on a read-only disk. The log, which holds what was committed last, is read there too, unless that needs
+    a file beside it that is not there: then the main file alone, without any lock.
     """
-    mode = "ro&immutable=1" if frozen else "ro" if read_only else "rwc"
+    if not frozen:
+        return _connect(path, "ro" if read_only else "rwc")
+    db = _connect(path, "ro")
+    try:
+        db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.OperationalError:
+        db.close()
+        return _connect(path, "ro&immutable=1")
+    return db
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    """No mmap: reading a truncated file through it would kill the process."""
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     db = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     db.execute(f"PRAGMA cache_size={-CACHE_KIB}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from memory.archive.codec import checksum, head_codec
 from memory.archive.layout import layout
-from memory.archive.pools import LEVELS_S, Pooler, bucket_of
+from memory.archive.pools import MINUTE, Pooler, bucket_of
 from memory.archive.schema import PARTS, read_meta
 from memory.archive.types import Outage, Setup
 from stream.types import Span
@@ -72,8 +72,9 @@ class Store:
         self.db, self._setup = db, setup
         shape, _, self.dtype, self.base = read_meta(db)
         self.codec = head_codec(shape, self.dtype)
-        self.pooler = Pooler(db, self.codec)
         self._layout = layout(shape, self.dtype)
+        self.pooler = Pooler(db, self.codec, self._layout)
+        self._pools_bytes = self._layout.pool_footprint + self._layout.hour_footprint  # that a minute may bring
         self._first_id = first_id
         self._cameras: dict[str, _Camera] = {}
         self._next_id = first_id
@@ -145,14 +146,16 @@ class Store:
             for key in dict.fromkeys(key for key, _ in closed):
                 name, camera = camera_of[key]
                 minutes = [minute for other, minute in closed if other == key]
-                self._make_room(name, camera, len(LEVELS_S) * len(minutes) * self._layout.pool_footprint, [])
+                hours = len({minute // 60 for minute in minutes})
+                need = len(minutes) * self._layout.pool_footprint + hours * self._layout.hour_footprint
+                self._make_room(name, camera, need, [])
                 self.resettle(name, minutes)
         return len(closed) == SETTLE_STEP
 
     def resettle(self, name: str, minutes: Sequence[int]) -> None:
         """Recompute the pools of `minutes`, inside a transaction."""
         camera = self._cameras[name]
-        camera.bytes += self._layout.pool_footprint * self.pooler.settle(camera.id, minutes)
+        camera.bytes += self.pooler.settle(camera.id, minutes)
 
     def remove(self, name: str, rows: Sequence[tuple[int, float, int]]) -> set[int]:
         """Delete (id, first_s, bytes) inside a transaction; returns the minutes they were of."""
@@ -164,7 +167,7 @@ class Store:
         camera.rows -= len(rows)
         if camera.newest and camera.newest[1] in {row_id for row_id, _, _ in rows}:
             camera.newest = None
-        return {bucket_of(first_s, 0) for _, first_s, _ in rows}
+        return {bucket_of(first_s, MINUTE) for _, first_s, _ in rows}
 
     def note(self, outage: Outage) -> None:
         """Store a gap inside a transaction; the same (camera, since_s) again is an update."""
@@ -200,7 +203,7 @@ class Store:
         camera.bytes += need
         camera.rows += 1
         if row.id is None:
-            camera.minute = bucket_of(row.span.first_s, 0)
+            camera.minute = bucket_of(row.span.first_s, MINUTE)
             camera.newest = (row.frame, row_id)
         return row_id
 
@@ -211,7 +214,7 @@ class Store:
             camera, span = self._cameras[row.camera].id, row.span
             size = self._layout.footprint(len(row.records[3]))
             frames.append((row_id, camera, row.frame, span.first_s, span.last_s, span.count, row.score, size))
-            minutes.add((camera, bucket_of(span.first_s, 0)))
+            minutes.add((camera, bucket_of(span.first_s, MINUTE)))
         self.db.executemany("INSERT INTO frames VALUES(?, ?, ?, ?, ?, ?, ?, ?)", frames)
         for part, table in enumerate(PARTS):
             records = [(row_id, row.records[part]) for row_id, row in fresh if row.records[part]]
@@ -238,7 +241,7 @@ class Store:
 
     def _make_room(self, name: str, camera: _Camera, need: int, fresh: list[tuple[int, Prepared]]) -> int:
         """Remove the oldest until `need` more bytes fit, pools of the coming minute included; returns how many went."""
-        spare = need + (len(LEVELS_S) + 1) * self._layout.pool_footprint
+        spare = need + self._pools_bytes
         gone = 0
         while camera.rows and not self._fits(name, camera, spare):
             limit = self._setup.quotas.get(name, self._setup.quota).bytes or 0
@@ -281,5 +284,5 @@ class Store:
 
     def _drop(self, name: str, camera: _Camera, rows: Sequence[tuple[int, float, int]]) -> int:
         minutes = self.remove(name, rows)
-        camera.bytes -= self._layout.pool_footprint * self.pooler.drop_empty(camera.id, minutes)
+        camera.bytes += self.pooler.drop_empty(camera.id, minutes)
         return len(rows)

@@ -247,7 +247,7 @@ def test_any_stream_reads_as_a_list_would(
 
 @settings(max_examples=20, deadline=None)
 @given(
-    limit=st.integers(20_000, 60_000),
+    limit=st.integers(50_000, 120_000),
     sizes=st.lists(st.integers(0, 3_000), min_size=1, max_size=60),
     gap=st.integers(1, 90),
 )

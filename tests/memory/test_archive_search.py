@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import time
 from dataclasses import replace
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from memory.archive import Archive, Entry, Quota, Reader, pools
+from memory.archive import Archive, Entry, Quota, Reader, pools, sketch
 from memory.archive.codec import Codec, checksum, digest_codec, head_codec
 from memory.archive.layout import layout, predicted_bytes
 from memory.archive.picture import thumbnail
@@ -53,12 +54,34 @@ def test_a_checksum_knows_its_row() -> None:
 )
 def test_a_bound_is_never_below_what_it_bounds(keys: np.ndarray, query: np.ndarray) -> None:
     lo, hi = keys.min(axis=0), keys.max(axis=0)
-    one = pools.decode([pools.encode(lo, hi)], 2, 4)
-    both = pools.decode([pools.encode(*one.union())], 2, 4)  # a pool of pools
+    one = pools.decode([pools.encode(lo, hi)] * 2, 2, 4)
     true = (keys * query).sum(axis=(1, 2)).max()
     slack = 1e-5 * np.abs(keys).max(initial=1.0) * np.abs(query).sum()
-    assert one.score(query)[0] >= true - slack
-    assert both.score(query)[0] >= one.score(query)[0] - slack
+    assert (one.score(query) >= true - slack).all()
+    low, high = one.extent()
+    assert (low[0] <= lo + 1e-5 * np.abs(lo) + 1e-30).all()
+    assert (high[1] >= hi - 1e-5 * np.abs(hi) - 1e-30).all()
+
+
+def test_a_sketch_estimates_a_product() -> None:
+    rng = np.random.default_rng(0)
+    middles = rng.standard_normal((60, 3_072)).astype(np.float32)
+    rows = sketch.directions(3_072)
+    assert set(np.unique(rows).tolist()) == {-1.0, 1.0}
+    assert abs(float(rows.mean())) < 0.01
+    query = middles[17] + rng.standard_normal(3_072).astype(np.float32)
+    record = b"".join(sketch.encode(minute, middles[minute : minute + 1], rows) for minute in range(60))
+    minutes, estimates = sketch.score([7], [record], rows @ query)
+    assert minutes.tolist() == list(range(420, 480))
+    error = estimates - middles @ query
+    assert np.abs(error).max() < 4 * np.linalg.norm(query) * np.linalg.norm(middles[0]) / sketch.SIZE**0.5
+    assert sketch.best(minutes, estimates, 5)[0] == 437
+    assert sketch.best(np.repeat(minutes, 2), np.repeat(estimates, 2), 5) == sketch.best(minutes, estimates, 5)
+    assert sorted(sketch.best(minutes, estimates, 99)) == list(range(420, 480))
+    assert 437 not in sketch.score([7], [sketch.replace(record, 17, b"")], rows @ query)[0]
+    assert sketch.replace(record[:-1], 17, b"") == b""
+    assert len(sketch.choose(middles)) == sketch.A_MINUTE
+    assert hashlib.blake2b(rows.tobytes(), digest_size=4).hexdigest() == "fd7f267e", "files of today are read for ever"
 
 
 def needle(frame: int, at_s: float, direction: np.ndarray) -> Entry:
@@ -92,7 +115,11 @@ def test_what_stands_out_is_found_in_days_of_carriers(tmp_path: Path) -> None:
 def pooled(reader: Reader, level: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     query = "SELECT bucket, data FROM pools WHERE level = ? AND camera = 1"
     groups = SHAPE.layers * SHAPE.kv_heads
-    return {b: pools.decode([data], groups, SHAPE.head_width).union() for b, data in reader.select(query, (level,))}
+    found = {}
+    for bucket, data in reader.select(query, (level,)):
+        lo, hi = pools.decode([data], groups, SHAPE.head_width).extent()
+        found[bucket] = (lo[0], hi[0])
+    return found
 
 
 @settings(max_examples=25, deadline=None)
@@ -122,18 +149,21 @@ def test_pools_bound_all_that_is_there_and_nothing_that_was_erased(
     stale = {minute for (minute,) in reader.select("SELECT minute FROM stale", ())}
     _, keys = reader.keys([row.id for row in rows])
     groups = SHAPE.layers * SHAPE.kv_heads
-    for level, length_s in enumerate(pools.LEVELS_S):
-        found = pooled(reader, level)
-        for row, key in zip(rows, keys, strict=True):
-            if int(row.span.first_s // 60) in stale:
-                continue  # read without asking a pool
-            lo, hi = found[int(row.span.first_s // length_s)]
-            flat = key.reshape(groups, -1)
-            assert (flat >= lo - 1e-4).all()
-            assert (flat <= hi + 1e-4).all()
-        assert set(found) <= {int(row.span.first_s // length_s) for row in rows}, "no pool without carriers"
+    found = pooled(reader, pools.MINUTE)
+    for row, key in zip(rows, keys, strict=True):
+        if int(row.span.first_s // 60) in stale:
+            continue  # read without asking a pool
+        lo, hi = found[int(row.span.first_s // 60)]
+        flat = key.reshape(groups, -1)
+        assert (flat >= lo - 1e-4).all()
+        assert (flat <= hi + 1e-4).all()
+    assert set(found) <= {int(row.span.first_s // 60) for row in rows}, "no pool without carriers"
+    hours = dict(reader.select("SELECT bucket, data FROM pools WHERE level = 1 AND camera = 1", ()))
+    sketched = set(sketch.score(list(hours), list(hours.values()), np.ones(sketch.SIZE, np.float32))[0].tolist())
+    assert sketched >= set(found)
+    assert set(hours) <= {int(row.span.first_s // 3_600) for row in rows}
     if limit is None and erased:
-        minutes = pooled(reader, 0)
+        minutes = pooled(reader, pools.MINUTE)
         for minute, (lo, hi) in minutes.items():
             if minute in stale or not any(first // 60 <= minute - T0 // 60 <= (first + n) // 60 for first, n in erased):
                 continue
