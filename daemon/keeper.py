@@ -26,7 +26,7 @@ from daemon.messages import Gap
 from daemon.metrics import Counters
 from daemon.settings import ArchiveSettings, Settings
 from memory import snapshot
-from memory.archive import Archive, ArchiveState, Entry, Fault, Outage, Quota, Reader, Setup, Shape
+from memory.archive import Archive, ArchiveState, Entry, Fault, Outage, Quota, Reader, Setup, Shape, salvage
 from memory.archive.types import Floats, OnForget
 from memory.bank import MemoryBank
 from stream.clock import SystemClock
@@ -39,6 +39,7 @@ ERASED, RESTART = "erased", "restart"  # reasons of gaps
 LOADED_GAPS = 1000
 READY_S = 120.0  # at most, until the cameras are set up and an erasure can reach their banks
 ENGINE_S = 120.0
+UNREAD_FRAMES = 1 << 20  # numbers left free where a damaged archive may hold frames that cannot be seen yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,9 @@ class Keeper:
         self._erased: OnForget | None = None
         self._ready = threading.Event()
         self._saving = threading.Lock()  # from taking a state to having it on disk: an erasure must not overtake it
+        self._readers: list[Reader] = []
+        self._unreadable = 0  # reads that failed, of all readers, as far as it was said
+        self._replaced = False  # the archive was set aside: what it holds is brought over, if at all, bit by bit
         self._unsavable: set[str] = set()
         self._failed: dict[str, str] = {}  # camera -> why its bank could not be saved last time
 
@@ -75,8 +79,7 @@ class Keeper:
         if self._folder is None:
             return
         try:
-            (self._folder / "banks").mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock_file = lock(self._folder)
+            self._take(self._folder)
         except OSError as error:
             self._counters.count("archive_faults")
             self._log.error(
@@ -88,7 +91,7 @@ class Keeper:
             self._folder / "archive.sqlite",
             replace(setup(self._core.model, self._settings.archive), on_fault=self._fault, on_forget=self._forget),
         )
-        self._reader = self._archive.reader()
+        self._reader = self.reader()
 
     def attach(self, engine: Engine, erased: OnForget) -> None:
         """From now on erasures reach the banks of `engine`, and `erased` is told; `save` asks for their state."""
@@ -112,11 +115,24 @@ class Keeper:
 
     def reader(self) -> Reader | None:
         """A reading side of the archive for one more thread; None where there is none."""
-        return self._archive.reader() if self._archive is not None else None
+        if self._archive is None:
+            return None
+        self._readers.append(self._archive.reader())
+        return self._readers[-1]
 
     def state(self) -> ArchiveState | None:
         """How the archive is doing; None where there is none."""
         return self._archive.state() if self._archive is not None else None
+
+    def look(self) -> None:
+        """Say it when something in the archive cannot be read. Any thread, every now and then."""
+        found = sum(reader.faults + reader.broken for reader in self._readers)
+        if found > self._unreadable:
+            self._counters.count("archive_unreadable", found - self._unreadable)
+            if not self._unreadable:  # every question about that time would say it again
+                why = next((reader.last_fault for reader in self._readers if reader.last_fault), "a checksum is wrong")
+                self._log.error("parts of the archive cannot be read; answers leave them out", reason=why)
+            self._unreadable = found
 
     # -- start -----------------------------------------------------------------------------------------------------
 
@@ -131,7 +147,7 @@ class Keeper:
         bank = self._load(camera, bank)
         geometry = bank.geometry
         reader, size = self._reader, bank.policy.budget.carriers
-        known = bank.newest_frame
+        known, faults = bank.newest_frame, reader.faults
         for entry in reader.tail(camera, known, REPLAYED * size):
             bank.add(_carrier(entry, bank))
         bank.seal()
@@ -160,7 +176,9 @@ class Keeper:
                 from_archive=sum(frame > known for frame in bank.frames),
                 ended_s_ago=round(now_s - last_s, 1),
             )
-        return Kept(bank, max(frames) + 1, last_s)
+        self.look()
+        hidden = self._replaced or reader.faults > faults or salvage.underway(reader)
+        return Kept(bank, max(frames) + 1 + (UNREAD_FRAMES if hidden else 0), last_s)
 
     def _load(self, camera: str, bank: MemoryBank) -> MemoryBank:
         path = self._path(camera)
@@ -267,9 +285,27 @@ class Keeper:
 
     # -- parts -----------------------------------------------------------------------------------------------------
 
+    def _take(self, folder: Path) -> None:
+        """Make the folder ours. Raises ConfigError or OSError."""
+        (folder / "banks").mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock_file = lock(folder)
+
+    def _take_late(self) -> None:
+        """At the start the disk could not be written; `longwatch forget` must know that a daemon runs."""
+        assert self._folder is not None
+        try:
+            self._take(self._folder)
+        except ConfigError as error:
+            self._log.error("another process writes into our folder", reason=str(error))
+        except OSError:
+            return  # still so: said at the start
+
     def _fault(self, fault: Fault) -> None:
         """In the archive's thread: say it."""
+        self._replaced = self._replaced or fault.reason == "set_aside"
         if fault.ok:
+            if self._lock_file is None:
+                self._take_late()
             self._log.warning("archive", state=fault.reason or "ok", detail=fault.detail)
             return
         self._counters.count("archive_faults")

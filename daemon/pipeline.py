@@ -34,6 +34,7 @@ async def report(app: App) -> None:
     while True:
         for name in list(app.posts):
             app.link.publish_camera(camera_state(app, name))
+        app.keeper.look()
         app.link.publish_status(daemon_status(app))
         await asyncio.sleep(REPORT_EVERY_S)
 
