@@ -92,10 +92,7 @@ class Archive:
         The result comes when no byte is left in memory (`Setup.on_forget`) and file; an exception when that could not
         be done yet: it is then tried again, also after a restart.
         """
-        future: Future[Erased] = Future()
-        self._writer.asked.append((camera, since_s, until_s, future))
-        self._writer.inbox.wake()
-        return future
+        return self._writer.forget(camera, since_s, until_s)
 
     def flush(self, timeout_s: float) -> bool:
         """Whether all that was put so far is committed, or given up, within `timeout_s`."""

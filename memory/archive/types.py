@@ -141,7 +141,7 @@ class Setup:
     retry_s: float = 2.0  # after a fault
     clock: Clock = field(default_factory=SystemClock)
     on_fault: Callable[[Fault], None] = _silent  # from the writer's thread, once per change
-    on_forget: OnForget = _nothing  # from the writer's thread
+    on_forget: OnForget = _nothing  # from the writer's thread: must not wait for the archive
 
 
 @dataclass(frozen=True, slots=True)

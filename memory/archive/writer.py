@@ -37,12 +37,12 @@ TIMES = 1_000
 
 
 class Writer:
-    """One file, one thread. `inbox` and `asked` are filled by others."""
+    """One file, one thread. `inbox` is filled by others."""
 
     def __init__(self, path: Path, setup: Setup) -> None:
         self._path, self._setup = path, setup
         self.inbox = Inbox(setup.queue, setup.batch, setup.commit_every_s)
-        self.asked: deque[tuple[str | None, float | None, float | None, Future[Erased]]] = deque()
+        self._asked: deque[tuple[str | None, float | None, float | None, Future[Erased]]] = deque()
         self._futures: dict[int, Future[Erased]] = {}
         self._encoder = Encoder(setup)
         self._store: Store | None = None
@@ -51,6 +51,7 @@ class Writer:
         self._aside_s = -ASIDE_S
         self._next_poll_s = self._next_prune_s = self._next_erase_s = 0.0
         self._lock = threading.Lock()
+        self._ended = False
         self._state = ArchiveState()
         self._times: deque[float] = deque(maxlen=TIMES)
         self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
@@ -67,6 +68,17 @@ class Writer:
         """Whether the thread has ended after a stop."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    def forget(self, camera: str | None, since_s: float | None, until_s: float | None) -> Future[Erased]:
+        """See `Archive.forget`."""
+        future: Future[Erased] = Future()
+        with self._lock:
+            if not self._ended:
+                self._asked.append((camera, since_s, until_s, future))
+                self.inbox.wake()
+                return future
+        future.set_exception(ArchiveError("archive: it is closed; nothing was erased", "closed"))
+        return future
 
     def state(self) -> ArchiveState:
         """A copy of all counts."""
@@ -112,7 +124,9 @@ class Writer:
                     break
                 self.inbox.pause(self._setup.retry_s)
         self._close()
-        self._fail_futures(ArchiveError("archive: it was closed before the range was erased"))
+        with self._lock:
+            self._ended = True
+        self._fail_futures(ArchiveError("archive: it was closed before the range was erased", "closed"))
 
     def _open(self) -> None:
         """Raises sqlite3.Error, OSError or ArchiveError; a file that cannot be used is set aside first."""
@@ -184,7 +198,7 @@ class Writer:
             more = True
         self._checkpoint()
         now_s = time.monotonic()
-        if self.asked or now_s >= self._next_poll_s:
+        if self._asked or now_s >= self._next_poll_s:
             self._next_poll_s = now_s + POLL_S
             self._poll(now_s)
         return more
@@ -194,8 +208,8 @@ class Writer:
         found = self._path.stat()
         if (found.st_dev, found.st_ino) != self._inode:
             raise ArchiveError(f"{self._path} was replaced by another file", "cannot_open")
-        while self.asked:
-            camera, since_s, until_s, future = self.asked.popleft()
+        while self._asked:
+            camera, since_s, until_s, future = self._asked.popleft()
             until_s = erase.newest_s(self._store.db, self._setup.clock.wall_s()) if until_s is None else until_s
             asked_s = self._setup.clock.wall_s()
             self._futures[erase.request(self._store.db, asked_s, camera, since_s or 0.0, until_s)] = future
@@ -301,9 +315,9 @@ class Writer:
         self.inbox.done(taken)
 
     def _fail_futures(self, error: ArchiveError) -> None:
-        waiting = [*self._futures.values(), *(future for _, _, _, future in self.asked)]
+        waiting = [*self._futures.values(), *(future for _, _, _, future in self._asked)]
         self._futures.clear()
-        self.asked.clear()
+        self._asked.clear()
         for future in waiting:
             future.set_exception(error)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory.archive import Archive, Entry, Outage, Quota, erase, schema
+from memory.archive import Archive, ArchiveError, Entry, Outage, Quota, erase, schema
 from memory.archive.codec import head_codec
 from stream.types import Span
 from tests.memory.archives import SHAPE, T0, WAIT_S, StillClock, content, entry, fill, opened, reasons, setup
@@ -138,6 +138,13 @@ def test_memory_that_does_not_forget_is_asked_again(tmp_path: Path, monkeypatch:
             threading.Event().wait(0.05)
         assert traces(tmp_path, marked(3)) == []
         assert archive.state().ok
+
+
+def test_a_closed_archive_says_so(tmp_path: Path) -> None:
+    with opened(tmp_path / "archive.sqlite") as archive:
+        fill(archive, [marked(0)])
+    with pytest.raises(ArchiveError, match="closed"):
+        archive.forget(None, None, None).result(WAIT_S)
 
 
 def test_another_process_asks_and_waits(tmp_path: Path) -> None:
