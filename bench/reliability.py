@@ -7,8 +7,8 @@ things are fitted, on the other half they are tested:
 
     answer     chance that an answer is right, from its words' probability and its support
     evidence   chance that a named moment shows it, from its share of the attention
-    support    the least share of the pointer's attention on memory; a claim with less is `no_evidence`. Raised until
-               at most `--invented` of the answers about things never shown are made up
+    support    the least share of the pointer's attention on memory; a claim with less is `no_evidence`. Where as many
+               of the things never shown are made up as of those shown are denied (equal error rate)
 
 `--write` puts them into the card of a checkpoint directory (`trust` in longwatch.json). The last line is JSON.
 """
@@ -135,12 +135,14 @@ def share(part: int, whole: int) -> float:
     return round(part / whole, 4) if whole else 0.0
 
 
-def least_support(records: Sequence[Record], trust: Trust, invented: float) -> float:
-    """The lowest threshold, in hundredths, that keeps the share of what is made up within `invented`; else 0.95."""
-    for hundredth in range(96):
-        if honest(records, replace(trust, support=hundredth / 100))["invented"] <= invented:
-            return hundredth / 100
-    return 0.95
+def least_support(records: Sequence[Record], trust: Trust) -> float:
+    """The threshold, in hundredths, at which as much is made up as is denied; the highest of several."""
+
+    def unequal(hundredth: int) -> float:
+        found = honest(records, replace(trust, support=hundredth / 100))
+        return abs(found["invented"] - found["denied"])
+
+    return min(range(100, -1, -1), key=unequal) / 100
 
 
 def reliability(said: Floats, came: Floats) -> list[Point]:
@@ -199,7 +201,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     weights = fit(features, came)
     features, came = moments(train)
     trust = Trust((weights[0], weights[1], weights[2]), _pair(fit(features, came)), 0.0, NOT_SEEN, DENIALS)
-    trust = replace(trust, support=least_support(train, trust, args.invented))
+    trust = replace(trust, support=least_support(train, trust))
     curves = dict(tables(trust, test))
     if args.plot:
         plot(curves, f"{args.checkpoint}, {len(test)} answers", args.plot)
@@ -236,7 +238,6 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default="tiny", help="`tiny`, a directory or a hub id")
     parser.add_argument("--quick", action="store_true", help="a few streams, two minutes")
-    parser.add_argument("--invented", type=float, default=0.05, help="share of made-up answers to aim at")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--plot", type=Path, help="draw the reliability curves here (.png, .svg)")
     parser.add_argument("--write", action="store_true", help="put the result into the checkpoint's card")
