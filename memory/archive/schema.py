@@ -68,11 +68,10 @@ def connect(path: Path, *, read_only: bool, frozen: bool = False) -> sqlite3.Con
     """
     if not frozen:
         return _connect(path, "ro" if read_only else "rwc")
-    db = _connect(path, "ro")
     try:
+        db = _connect(path, "ro")
         db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.OperationalError:
-        db.close()
         return _connect(path, "ro&immutable=1")
     return db
 
@@ -81,7 +80,11 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     """No mmap: reading a truncated file through it would kill the process."""
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     db = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-    db.execute(f"PRAGMA cache_size={-CACHE_KIB}")
+    try:
+        db.execute(f"PRAGMA cache_size={-CACHE_KIB}")
+    except sqlite3.Error:
+        db.close()
+        raise
     return db
 
 
