@@ -23,7 +23,7 @@ from typing import Any
 
 import accuracy
 import soak
-from streams import AGES
+from streams import AGES, FAMILIES
 from where import commit, date, machine
 
 from daemon import logs
@@ -48,6 +48,10 @@ def by_age(args: argparse.Namespace) -> dict[str, Any]:
         },
         "questions_by_age": {name.removeprefix("age_"): found["counts"].get(name, 0) for name in names},
         "accuracy_all": {system: row["all"] for system, row in found["systems"].items()},
+        "accuracy_by_family": {
+            system: {name: row[name] for name in (*FAMILIES, "interference") if name in row}
+            for system, row in found["systems"].items()
+        },
         "absence_false_positive": found.get("absence_false_positive"),
         "seen_not_seen": found.get("seen_not_seen"),
         "model": found["model"],
@@ -73,6 +77,9 @@ def show(result: dict[str, Any]) -> None:
     for name, row in result["accuracy_by_age"].items():
         cells = (f"{100 * row[age]:.1f}" if age in row else "-" for age in ages)
         print(f"{name:10}" + "".join(f"{cell:>8}" for cell in cells) + f"{100 * result['accuracy_all'][name]:>8.1f}")
+    print("\nright in %, by family")
+    for name, row in result["accuracy_by_family"].items():
+        print(f"{name:10}" + "  ".join(f"{family} {100 * value:.1f}" for family, value in row.items()))
     ratio = result["ratio_1h_to_5s"]
     print(f"an hour back to five seconds back, daemon: {ratio:.2f} (at least {LEAST_RATIO})\n" if ratio else "")
     for name, value in result["load"].items():
