@@ -115,7 +115,7 @@ class Writer:
                     break
                 busy = self._keep_house()
             except Exception as error:  # noqa: BLE001 - the thread's top: announced, and tried again
-                problem: Exception = error
+                problem = error
                 if taken is not None and not (isinstance(problem, _FAULTS) or type(problem) is sqlite3.DatabaseError):
                     self._give_up(taken)
                     taken = None
@@ -232,7 +232,7 @@ class Writer:
                 if future is not None:
                     self._futures[what.id] = future
                 raise
-            problem: Exception = error  # of `on_forget`, or a reader that holds the log
+            problem = error  # of `on_forget`, or a reader that holds the log
             self._next_erase_s = time.monotonic() + ERASE_RETRY_S
             self._announce(Fault(True, "erase_failed", f"a range is not erased yet: {problem}; tried again"))
             if future is not None:
