@@ -100,7 +100,7 @@ class Job:
         wall_s, monotonic_s = now
         told = status in ("ok", "no_evidence")
         if told and (missed := self._missed(around, status, wall_s)):
-            text = f"{text}{'' if text.endswith(('.', '!', '?')) else '.'} {missed}"
+            text = f"{text}{'' if text.endswith(('.', '!', '?')) else '.'} {missed}" if text else missed
         if self.query.stream and self.sent:
             self._send(text)
         held = [view for view in self.views if view.held_from_s is not None]
@@ -139,9 +139,10 @@ class Job:
     def _missed(self, around: Surroundings, status: Status, now_s: float) -> str:
         """A sentence about gaps, when they matter: a time was asked for and they lie in it, the camera is not seen
         now, or nothing was found and they may be why."""
+        gaps = around.gaps
         if self.span == EVER and status != "no_evidence":
-            return around.speech.missed([gap for gap in around.gaps if gap.until_s is None], now_s)
-        return around.speech.missed(around.gaps, now_s)
+            gaps = tuple(gap for gap in gaps if gap.until_s is None)
+        return around.speech.missed(gaps, now_s, several=len(self.views) > 1)
 
     def _timing(self, now_s: float) -> Timing:
         def ms(at_s: float) -> float:

@@ -82,15 +82,15 @@ class Speech:
         day = _on(_day(since, now))
         return (f"{day} " if day else "") + (f"at {first}" if first == last else f"from {first} to {last}")
 
-    def missed(self, outages: Sequence[Gap], now_s: float) -> str:
+    def missed(self, outages: Sequence[Gap], now_s: float, *, several: bool = False) -> str:
         """One sentence about times in which cameras were not seen, or whose memory was erased; empty without any.
 
         `The camera was not seen from 14:02 to 14:10 (unreachable).` The three longest are named, oldest first, and
-        the rest counted. Cameras are named where there is more than one.
+        the rest counted. Cameras are named where there is more than one, and where `several` were asked about.
         """
         longest = sorted(outages, key=lambda gap: (now_s if gap.until_s is None else gap.until_s) - gap.since_s)
         named = sorted(longest[-NAMED_GAPS:], key=lambda gap: (gap.camera, gap.since_s))
-        several = len({gap.camera for gap in outages}) > 1
+        several = several or len({gap.camera for gap in outages}) > 1
         clauses = []
         for (camera, how), gaps in groupby(named, key=lambda gap: (gap.camera, _how(gap))):
             times = _listed([self._missing(gap, now_s) for gap in gaps])
