@@ -64,7 +64,7 @@ class Answering:
     @property
     def busy(self) -> bool:
         """Whether there is something to compute now."""
-        return bool(self._waiting) or not self.patient
+        return (bool(self._waiting) and len(self._active) < IN_FLIGHT) or not self.patient
 
     @property
     def patient(self) -> bool:
@@ -151,6 +151,7 @@ class Answering:
         elif self.outlook.clock.monotonic_s() - job.searching_s > SEARCH_S:
             self.counters.count("recall_timeouts")
             self._log.warning("the archive takes too long; the bank answers alone", id=job.query.id)
+            job.found.cancel()
         else:
             return False
         job.found = None
@@ -165,6 +166,8 @@ class Answering:
     def _step(self, job: Job) -> None:
         if self._late(job):
             self._active.remove(job)
+            if job.found is not None:
+                job.found.cancel()  # a search that did not begin would only keep others waiting
             return
         if job.found is not None and not self._searched(job):
             return

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
-from memory.archive import Reader
+from memory.archive import ArchiveError, Reader
 from memory.recall import Asked, Recall
 from memory.recall.search import EVER, How, Range, search
 from memory.view import MemoryView
@@ -33,7 +33,10 @@ class Recaller:
         return span != EVER or self.method.wants(asked)
 
     def submit(self, views: Sequence[MemoryView], asked: Sequence[Asked], span: Range) -> Future[list[MemoryView]]:
-        """What each of several cameras' views becomes. `views` hold what the banks have of `span`."""
+        """What each of several cameras' views becomes. `views` hold what the banks have of `span`.
+
+        Fails with ArchiveError when there is an archive and it cannot be opened.
+        """
         if self._pool is not None:
             return self._pool.submit(self._search, views, asked, span)
         done: Future[list[MemoryView]] = Future()
@@ -48,8 +51,14 @@ class Recaller:
             self._reader.close()
 
     def _search(self, views: Sequence[MemoryView], asked: Sequence[Asked], span: Range) -> list[MemoryView]:
+        if self._reader is not None and self._reader.connection() is None:
+            raise ArchiveError(f"the archive cannot be opened: {self._reader.last_fault}", "cannot_open")
         how = replace(self.how, range=span)
-        return [self._one(view, item, how) for view, item in zip(views, asked, strict=True)]
+        try:
+            return [self._one(view, item, how) for view, item in zip(views, asked, strict=True)]
+        finally:
+            if self._reader is not None:
+                self._reader.rest()
 
     def _one(self, view: MemoryView, asked: Asked, how: How) -> MemoryView:
         if self.method.looks and asked.look is None:
