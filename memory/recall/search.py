@@ -57,7 +57,7 @@ class Limits:
     """How much a search may take."""
 
     room: int  # carriers that a question reads at most
-    scan: int = 1024  # archive rows whose keys are looked at one by one; before them pools narrow
+    scan: int = 512  # archive rows whose keys are looked at one by one; before them pools narrow
 
 
 @dataclass(frozen=True, slots=True)
