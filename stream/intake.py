@@ -97,7 +97,7 @@ class FileTime:
         else:
             self._base_s = pts_s if self._base_s is None else self._base_s
             at_s = pts_s - self._base_s
-        if at_s <= self._last_s:
+        if self._start_wall_s + at_s <= self._start_wall_s + self._last_s:  # less than a wall time can tell as well
             at_s = self._last_s + self._frame_s
         self._last_s = at_s
         return Stamp(0, at_s, self._start_wall_s + at_s)
