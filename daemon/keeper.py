@@ -102,13 +102,13 @@ class Keeper:
         """Save every bank, commit what waits, let go of the folder. The engine has ended."""
         self.save()
         self._ready.set()
+        for reader in self._readers:  # before the archive: whoever closes last empties the log, which only it can
+            reader.close()
         if self._archive is not None and not self._archive.close():
             self._log.error(
                 "the archive did not finish in time; carriers that waited are lost",
                 waiting=self._archive.state().queued,
             )
-        if self._reader is not None:
-            self._reader.close()
         if self._lock_file is not None:
             os.close(self._lock_file)
             self._lock_file = None
@@ -178,6 +178,7 @@ class Keeper:
             )
         self.look()
         hidden = self._replaced or reader.faults > faults or salvage.underway(reader)
+        reader.rest()
         return Kept(bank, max(frames) + 1 + (UNREAD_FRAMES if hidden else 0), last_s)
 
     def _load(self, camera: str, bank: MemoryBank) -> MemoryBank:

@@ -57,6 +57,12 @@ class Reader:
             self._db.close()
             self._db = None
 
+    def rest(self) -> None:
+        """Between two uses: of a read-only disk let go, for all connections of a process share what the first one
+        could open, and the writer's would not notice when the disk can be written again."""
+        if self._frozen:
+            self.close()
+
     def newest(self, camera: str) -> Row | None:
         """The carrier that was archived last."""
         key = self.camera_id(camera)
