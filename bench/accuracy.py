@@ -123,12 +123,14 @@ def summary(found: Findings) -> dict[str, Any]:
     for name, same in found.untouched.items():
         systems[name]["interference"] = mean(same)
     worded = [same for question in found.worded for same in question]
+    whole = DEFAULT if DEFAULT in systems else "hybrid"
     return {
         "n": counts.get("all", 0),
         "counts": dict(sorted(counts.items())),
         "systems": systems,
-        **honesty([record for record in found.records if record.system == DEFAULT]),
-        "bank_alone": honesty([record for record in found.records if record.system == "hybrid"]),
+        **honesty(by_system(found.records).get(whole, [])),
+        "honesty_of": whole,
+        "bank_alone": honesty(by_system(found.records).get("hybrid", [])),
         "phrasing_consistency": mean(worded) if worded else None,
         "phrasing_all_ten": mean([all(question) for question in found.worded]) if found.worded else None,
         "standing": {name: attention(vigil) for name, vigil in found.vigils.items()},
@@ -163,7 +165,9 @@ def show(result: Mapping[str, Any]) -> None:
         "phrasing_all_ten",
     ):
         if result.get(name) is not None:
-            print(f"{name} ({'hybrid' if name.startswith('phrasing') else DEFAULT}): {100 * result[name]:.1f} %")
+            print(
+                f"{name} ({'hybrid' if name.startswith('phrasing') else result['honesty_of']}): {100 * result[name]:.1f} %"
+            )
     told = ", ".join(f"{item['named']} of {item['faults']} {kind}" for kind, item in result["outages"].items())
     print(f"camera faults named by the daemon, ends within 2 s: {told}; gaps that were none: {result['invented_gaps']}")
     kept = ", ".join(f"{kind} {item['kept']} of {item['grabbed']}" for kind, item in result["frames"].items())

@@ -106,7 +106,7 @@ def daemon_status(app: App) -> DaemonStatus:
         model=app.core.model.geometry.name,
         at=time.time(),
         uptime_s=round(time.monotonic() - app.started_s, 1),
-        cameras_online=sum(1 for state in states if state.state == "online"),
+        cameras_online=sum(1 for state in states if state.state != "offline"),
         cameras_total=len(states),
         queue_depth=app.engine.queued,
         answered=app.answered,

@@ -18,6 +18,7 @@ from daemon.core import Core
 from memory import retain
 from memory.bank import Policy
 from memory.recall.all import All
+from memory.recall.uniform import Uniform
 from stream.positions import TABLE
 from stream.train.events import Fault
 from stream.train.questions import KINDS
@@ -78,7 +79,7 @@ def test_every_policy_is_compared(watch: Any) -> None:
 
 
 def test_only_what_is_wanted_is_run_and_is_the_same(bench: Any, core: Core, watch: Any, stream: Any) -> None:
-    assert set(bench.systems.every()) == set(watch.names) - {"detail1"}
+    assert set(bench.systems.every()) - {"recall", "daemon"} == set(watch.names) - {"detail1"}
     for only in (("hybrid",), ("oracle", "drop"), ("blind", "window4")):
         part = bench.systems.Watch(core, M, FRAMES, only=only)
         for frame in stream.frames:
@@ -87,6 +88,22 @@ def test_only_what_is_wanted_is_run_and_is_the_same(bench: Any, core: Core, watc
         views, whole = part.views([(1, 2), ()]), watch.views([(1, 2), ()])
         assert [set(own) for own in views] == [set(only)] * 2
         assert all(equal(bench, views[place][name], whole[place][name]) for place in (0, 1) for name in only)
+
+
+def test_recall_reads_what_the_bank_lost_from_a_real_archive(
+    bench: Any, core: Core, stream: Any, tmp_path: Path
+) -> None:
+    """With room for everything, every frame is read; with a method that stays in the bank, the bank."""
+    asked = [SimpleNamespace(question=SimpleNamespace(text="what passed first?", rests_on=()))]
+    for method, room, frames in ((Uniform(), 100, list(range(FRAMES))), (All(), 0, None)):
+        rig = bench.probes.Rig(replace(core, recall=method, recalled=room), M, (), ("recall",), tmp_path)
+        with rig.watch(stream) as watch:
+            for frame in stream.frames[:FRAMES]:
+                watch.absorb(frame)
+            (own,) = bench.probes.read_all(watch, asked)
+            read = [moment.frame for moment in own["recall"].moments]
+            assert read == (frames or [moment.frame for moment in watch.hybrid().moments])
+        assert not list(tmp_path.iterdir()), "an archive is left"
 
 
 def test_carriers_and_hybrid_are_the_daemons_bank(bench: Any, watch: Any, stream: Any) -> None:
