@@ -165,9 +165,8 @@ def show(result: Mapping[str, Any]) -> None:
         "phrasing_all_ten",
     ):
         if result.get(name) is not None:
-            print(
-                f"{name} ({'hybrid' if name.startswith('phrasing') else result['honesty_of']}): {100 * result[name]:.1f} %"
-            )
+            whose = "hybrid" if name.startswith("phrasing") else result["honesty_of"]
+            print(f"{name} ({whose}): {100 * result[name]:.1f} %")
     told = ", ".join(f"{item['named']} of {item['faults']} {kind}" for kind, item in result["outages"].items())
     print(f"camera faults named by the daemon, ends within 2 s: {told}; gaps that were none: {result['invented_gaps']}")
     kept = ", ".join(f"{kind} {item['kept']} of {item['grabbed']}" for kind, item in result["frames"].items())
