@@ -145,7 +145,6 @@ class Keeper:
         if self._folder is None or self._reader is None:
             return Kept(bank, 0, None)
         bank = self._load(camera, bank)
-        geometry = bank.geometry
         reader, size = self._reader, bank.policy.budget.carriers
         known, faults = bank.newest_frame, reader.faults
         for entry in reader.tail(camera, known, REPLAYED * size):
@@ -156,7 +155,7 @@ class Keeper:
         ends = [item for item in (bank.newest_last_s, newest.span.last_s if newest else None) if item is not None]
         last_s = max(ends, default=None)
         for outage in reader.outages(camera, None, None)[-LOADED_GAPS:]:
-            self._gaps.load(Gap(outage.camera, outage.since_s, outage.until_s, outage.reason))
+            self._know(Gap(outage.camera, outage.since_s, outage.until_s, outage.reason))
         if last_s is not None:
             now_s = self._clock.wall_s()
             if last_s > now_s:
@@ -172,7 +171,7 @@ class Keeper:
                 "memory restored",
                 camera=camera,
                 carriers=len(bank),
-                model=geometry.name,
+                model=bank.geometry.name,
                 from_archive=sum(frame > known for frame in bank.frames),
                 ended_s_ago=round(now_s - last_s, 1),
             )
@@ -184,7 +183,7 @@ class Keeper:
     def _load(self, camera: str, bank: MemoryBank) -> MemoryBank:
         path = self._path(camera)
         try:
-            bank.restore(snapshot.load(path, self._core.model.identity))
+            bank.restore(self._grown(snapshot.load(path, self._core.model.identity)))
         except SnapshotError as error:
             if error.reason == "missing":
                 return bank
@@ -203,6 +202,15 @@ class Keeper:
                 )
             return self._core.bank(camera)
         return bank
+
+    def _grown(self, state: snapshot.State) -> snapshot.State:
+        """With the newest span as long as the archive knows: it went on growing after it was saved."""
+        if self._reader is None or not state.frames or state.frames[-1] != state.newest_frame:
+            return state
+        span = state.spans[-1]
+        rows = self._reader.rows(state.camera, span.last_s, span.last_s)
+        last_s = max([span.last_s, *(row.span.last_s for row in rows if row.frame == state.newest_frame)])
+        return replace(state, spans=(*state.spans[:-1], replace(span, last_s=last_s)))
 
     # -- while it runs ---------------------------------------------------------------------------------------------
 
@@ -226,7 +234,13 @@ class Keeper:
         if self._folder is None or self._engine is None:
             return
         with self._saving:
-            self._write(self._ask(lambda _bank: None))
+            try:
+                states = self._ask(lambda _bank: None)
+            except TimeoutError:
+                self._counters.count("snapshot_faults")
+                self._log.error("banks not saved: the engine is busy with something else", waited_s=ENGINE_S)
+                return
+            self._write(states)
 
     def _write(self, states: Sequence[snapshot.State]) -> None:
         for state in states:
@@ -271,7 +285,9 @@ class Keeper:
             states = self._ask(lambda bank: bank.forget(since_s, until_s), camera)
             touched = [state for state in states if camera in (None, state.camera)]
             self._write(touched)
-            if failed := [state.camera for state in touched if self._failed.get(state.camera)]:
+            stale = {name for name in self._unsavable if self._path(name).exists()}
+            stale |= {name for name, fault in self._failed.items() if fault}
+            if failed := sorted(stale & {state.camera for state in touched}):
                 text = f"banks of {', '.join(failed)} cannot be saved: their old files still hold what is to be erased"
                 raise SnapshotError(f"{text}; it is tried again", "unwritable")
             live = {state.camera for state in states}
@@ -281,14 +297,20 @@ class Keeper:
         if self._erased is not None:
             self._erased(camera, since_s, until_s)
         for name in [camera] if camera is not None else sorted(live):
-            self._gaps.load(Gap(name, since_s, min(until_s, self._clock.wall_s()), ERASED))
+            self._know(Gap(name, since_s, min(until_s, self._clock.wall_s()), ERASED))
         self._log.info("erased", camera=camera or "all", since_s=since_s, until_s=until_s)
+
+    def _know(self, gap: Gap) -> None:
+        """Once: a camera may come back into the configuration, and an erasure may be tried again."""
+        if gap not in self._gaps.between(gap.camera, gap.since_s, gap.since_s):
+            self._gaps.load(gap)
 
     # -- parts -----------------------------------------------------------------------------------------------------
 
     def _take(self, folder: Path) -> None:
         """Make the folder ours. Raises ConfigError or OSError."""
-        (folder / "banks").mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # pictures of people: nobody else's to read
+        (folder / "banks").mkdir(exist_ok=True, mode=0o700)
         self._lock_file = lock(folder)
 
     def _take_late(self) -> None:
