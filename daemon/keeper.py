@@ -105,10 +105,8 @@ class Keeper:
         for reader in self._readers:  # before the archive: whoever closes last empties the log, which only it can
             reader.close()
         if self._archive is not None and not self._archive.close():
-            self._log.error(
-                "the archive did not finish in time; carriers that waited are lost",
-                waiting=self._archive.state().queued,
-            )
+            waiting = self._archive.state().queued
+            self._log.error("the archive did not finish in time; carriers that waited are lost", waiting=waiting)
         if self._lock_file is not None:
             os.close(self._lock_file)
             self._lock_file = None

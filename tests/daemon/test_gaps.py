@@ -74,3 +74,54 @@ def test_gaps_lie_one_after_the_other_and_cover_all_that_was_not_seen(moves: lis
             assert any(gap.since_s <= at_s + 0.01 and (gap.until_s is None or gap.until_s > at_s) for gap in gaps)
     last = {gap.since_s: gap for gap in told}
     assert all(last[gap.since_s] == gap for gap in gaps)
+
+
+def test_what_is_loaded_is_known_and_told_to_nobody() -> None:
+    told: list[Gap] = []
+    log = GapLog(told.append)
+    for gap in (Gap("cam", 1.0, 2.0, "ended"), Gap("cam", 5.0, None, "refused"), Gap("cam", 3.0, 4.0, "erased")):
+        log.load(gap)
+    assert spans(log) == [(1.0, 2.0, "ended"), (3.0, 4.0, "erased"), (5.0, None, "refused")]
+    assert log.reason("cam") == "refused"
+    assert told == [], "whoever loads it knows it"
+    log.down("cam", 6.0, "refused")
+    assert told == [], "still the same"
+    log.down("cam", 7.0, "ended")
+    log.up("cam", 8.0)
+    assert told == [Gap("cam", 5.0, None, "ended"), Gap("cam", 5.0, 8.0, "ended")], "under the start it was loaded with"
+    assert log.reason("cam") == ""
+
+
+def test_changes_are_told_once_each_and_outside_the_lock() -> None:
+    told: list[Gap] = []
+    log = GapLog()
+
+    def look(gap: Gap) -> None:
+        told.append(gap)
+        log.between(gap.camera, None, None)  # would wait for ever inside the lock
+
+    log.on_change = look
+    log.up("cam", 1.0)
+    log.down("cam", 2.0, "ended")
+    log.down("cam", 3.0, "ended")
+    log.up("cam", 1.5)
+    log.up("cam", 4.0)
+    assert told == [Gap("cam", 2.0, None, "ended"), Gap("cam", 2.0, 2.0, "ended")], (
+        "one that had no length is closed too"
+    )
+    assert spans(log) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.none() | st.integers(0, 9)), max_size=12), st.integers(0, 9))
+def test_gaps_between_are_those_that_touch_the_range(ends: list[tuple[int, int | None]], at: int) -> None:
+    log = GapLog()
+    known: list[Gap] = []
+    for number, (since, length) in enumerate(ends):
+        gap = Gap("cam", float(since), None if length is None else float(since + length), f"r{number}")
+        log.load(gap)
+        known = [item for item in known if gap.until_s is not None or item.until_s is not None] + [gap]
+    found = log.between("cam", float(at), float(at + 2))
+    touching = [gap for gap in known if gap.since_s <= at + 2 and (gap.until_s is None or gap.until_s >= at)]
+    assert sorted(found, key=str) == sorted(touching, key=str)
+    assert [gap.since_s for gap in found] == sorted(gap.since_s for gap in found)
+    assert log.between("door", None, None) == ()
