@@ -144,6 +144,7 @@ def test_one_folder_one_daemon(rig: Rig, snow: Path) -> None:
     assert str(keeping.folder(rig)) in last
     assert "Traceback" not in done.stderr
     assert daemon.alive
+    assert keeping.folder(rig).stat().st_mode & 0o077 == 0, "what cameras saw is nobody else's to read"
     assert keeping.ask(rig, "still")["status"] == "ok"
 
 
