@@ -28,6 +28,7 @@ from memory.view import MemoryView
 from stream.model import Model
 
 IN_FLIGHT = 8  # answers written side by side
+GAPS = 100  # named in an answer at most, the newest; months have more
 SEARCH_S = 5.0  # a disk that takes longer is not waited for: the bank answers alone
 Banks = Callable[[], Mapping[str, MemoryBank]]
 
@@ -212,10 +213,11 @@ class Answering:
         query, geometry = job.query, self.model.geometry
         names = query.cameras or tuple(self._banks())
         stamps = [stamp for name in names if (stamp := self.outlook.newest_s(name)) is not None]
+        gaps = [gap for name in names for gap in self.outlook.gaps(name, job.span.since_s, job.span.until_s)]
         return Surroundings(
             model=geometry.name,
             newest_s=max(stamps, default=None),
-            gaps=tuple(gap for name in names for gap in self.outlook.gaps(name, job.span.since_s, job.span.until_s)),
+            gaps=tuple(sorted(gaps, key=lambda gap: gap.since_s)[-GAPS:]),
             trust=geometry.trust,
             least_support=self.settings.min_support,
             speech=self.settings.speech,
