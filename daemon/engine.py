@@ -110,7 +110,7 @@ class Engine:
             try:
                 done.set_result(what())
             except Exception as error:  # noqa: BLE001 - a task's top: it is handed to whoever asked
-                self._log.debug("a call failed", reason=repr(error))
+                self._log.warning("a call failed", reason=repr(error))
                 done.set_exception(error)
 
         with self._wake:

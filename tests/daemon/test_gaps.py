@@ -106,9 +106,7 @@ def test_changes_are_told_once_each_and_outside_the_lock() -> None:
     log.down("cam", 3.0, "ended")
     log.up("cam", 1.5)
     log.up("cam", 4.0)
-    assert told == [Gap("cam", 2.0, None, "ended"), Gap("cam", 2.0, 2.0, "ended")], (
-        "one that had no length is closed too"
-    )
+    assert told == [Gap("cam", 2.0, None, "ended"), Gap("cam", 2.0, 2.0, "ended")], "one without length is closed too"
     assert spans(log) == []
 
 
