@@ -37,6 +37,7 @@ KEPT_A_S = 1_000_000 / (30 * 86_400)  # mean of the gate
 RANK, NOISE = 24, 0.5  # directions that move slowly; noise of each frame, per channel, where those have 1
 NEEDLE = 1.0  # strength of a planted event, per channel
 NARROW, WINNERS = 512, 32
+BATCH = 8  # carriers a commit: more than a camera brings in the second between two commits
 WAIT_S = 120.0
 CAMERA = "street"
 
@@ -117,7 +118,7 @@ def run(carriers: int, folder: Path, shape: Shape = REAL, queries: int = 200, se
 def write(path: Path, life: Life) -> dict[str, Any]:
     """The stream goes in; commits, memory and disk are watched."""
     clock, jpeg_bytes, minutes, minute = FastClock(), 0, 0, 0
-    archive = Archive.open(path, Setup(life.shape, "soak", clock=clock, commit_every_s=5.0))
+    archive = Archive.open(path, Setup(life.shape, "soak", clock=clock, commit_every_s=5.0, batch=BATCH))
     commits: list[float] = []
     memory: list[tuple[float, float, float]] = []  # simulated hours, real hours, MB
     began_s, newest = time.monotonic(), None
@@ -128,7 +129,7 @@ def write(path: Path, life: Life) -> dict[str, Any]:
         archive.put(entry)
         newest, jpeg_bytes = entry, jpeg_bytes + len(entry.jpeg)
         minutes, minute = minutes + (clock.now_s // 60 != minute), clock.now_s // 60
-        if entry.frame % 64 == 63:
+        if entry.frame % BATCH == BATCH - 1:
             if not archive.flush(WAIT_S):
                 raise RuntimeError(f"the archive stands still: {archive.state()}")
             commits.append(archive.state().commit_ms_last)
@@ -161,12 +162,14 @@ def quota(path: Path, life: Life) -> dict[str, Any]:
     """A quota of a third of what comes: looked at after every commit, in the books and on the disk."""
     limit = predicted_bytes(life.carriers // 3, life.carriers // 60, 3_000.0, life.shape)
     clock = FastClock()
-    archive = Archive.open(path, Setup(life.shape, "soak", quota=Quota(limit), clock=clock, commit_every_s=5.0))
+    archive = Archive.open(
+        path, Setup(life.shape, "soak", quota=Quota(limit), clock=clock, commit_every_s=5.0, batch=BATCH)
+    )
     booked = on_disk = 0
     for entry in tqdm(life, total=life.carriers, desc="quota", unit="carrier", disable=None):
         clock.now_s = entry.span.first_s
         archive.put(entry)
-        if entry.frame % 64 == 63:
+        if entry.frame % BATCH == BATCH - 1:
             archive.flush(WAIT_S)
             booked, on_disk = max(booked, archive.state().bytes), max(on_disk, path.stat().st_size)
     archive.note_gap(Outage(CAMERA, clock.now_s, None, "ended"))

@@ -104,7 +104,8 @@ class Speech:
         return f"{text[0].upper()}{text[1:]}." if text else ""
 
     def _missing(self, gap: Gap, now_s: float) -> str:
-        times = self.between(gap.since_s, gap.until_s, now_s)
+        since_s = gap.since_s if gap.since_s > 0 else None  # everything so far was erased
+        times = self.between(since_s, gap.until_s, now_s)
         return times if gap.reason == ERASED else f"{times} ({REASONS.get(gap.reason, gap.reason)})"
 
     def _point(self, at: datetime, now: datetime, today: bool = False) -> str:

@@ -178,6 +178,7 @@ class MemoryBank:
             now_s=now_s,
             held_from_s=held[0].span.first_s if held else None,
             held_to_s=held[-1].span.last_s if held else None,
+            newest_frame=self._newest_frame,
             evicted=self.evicted,
         )
 

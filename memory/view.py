@@ -35,6 +35,7 @@ class MemoryView:
     now_s: float  # when the question came, wall seconds
     held_from_s: float | None  # of the whole bank, not only of what is read
     held_to_s: float | None
+    newest_frame: int = -1  # number of the newest frame when this view was made: nothing later may be recalled
     evicted: int = 0  # carriers that have left the bank since it began
     recalled: int = 0  # of `count`, how many came from the archive
 

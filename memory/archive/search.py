@@ -25,7 +25,7 @@ from stream.types import Span
 if TYPE_CHECKING:
     from memory.archive.reader import Reader
 
-MINUTES = 240  # whose pools are read
+MINUTES = 128  # whose pools are read
 PIECE = 64  # records scored at a time: what stays in a processor's cache
 _ROW = "SELECT id, frame, first_s, last_s, count, score FROM frames"
 

@@ -120,7 +120,8 @@ def _files(method: Recall, view: MemoryView, asked: Asked, shelf: Shelf | None, 
     else:
         found = shelf.narrow(view.camera, since_s, until_s, linear(asked.look, heads).numpy(), limit)
     held = {moment.frame for moment in view.moments}
-    rows = {row.id: row for row in found if row.frame not in held}
+    newest = view.newest_frame if view.newest_frame >= 0 else float("inf")  # what came after the question is not read
+    rows = {row.id: row for row in found if row.frame not in held and row.frame <= newest}
     if not rows:  # also of an archive that is not there, which knows no shapes
         return none
     ids, keys = shelf.keys(list(rows))
