@@ -1,11 +1,14 @@
 """What is remembered, after how long, and what keeping it costs.
 
-    python bench/memory_curve.py [--quick] [--carriers N] [--out FILE]
+    python bench/memory_curve.py [--quick] [--carriers N] [--out FILE] [--part load|ages]
 
 Two kinds of load. One: a month of one camera (`soak.py`), simulated carriers of the 0.5B shape through the real
 archive at fast forward: commits, resident memory, disk, quota, recall over all of it. Two: watchbench (`accuracy.py`)
 with the shipped model, real pictures of a rendered street through gate, bank, archive and recall: how many questions
 are answered rightly by the age of what they are about, beside the bank alone, the last four frames, FIFO and uniform.
+
+The month wants a machine that does nothing else, the questions only time: `--part` measures one of the two and takes
+the other from `--out`.
 
 The last line is JSON: {"bench", "commit_ms_p99", "recall_ms_p95", "rss_slope_mb_per_h", "accuracy_by_age", ..}.
 """
@@ -54,8 +57,7 @@ def by_age(args: argparse.Namespace) -> dict[str, Any]:
         },
         "absence_false_positive": found.get("absence_false_positive"),
         "seen_not_seen": found.get("seen_not_seen"),
-        "model": found["model"],
-        "bank": found["bank"],
+        **{name: found[name] for name in ("model", "bank", "machine", "commit", "date")},
     }
 
 
@@ -63,22 +65,36 @@ def load(args: argparse.Namespace) -> dict[str, Any]:
     """The month through the archive."""
     folder = Path(tempfile.mkdtemp(dir=args.folder))
     try:
-        return soak.run(20_000 if args.quick else args.carriers, folder)
+        measured = soak.run(20_000 if args.quick else args.carriers, folder)
+        return {**measured, "machine": machine(), "commit": commit(), "date": date()}
     finally:
         shutil.rmtree(folder)
 
 
+def summary(ages: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
+    """The JSON line; both parts are in it as they were measured."""
+    row = ages["accuracy_by_age"]["daemon"]
+    return {
+        "bench": "memory_curve",
+        **{name: measured[name] for name in ("commit_ms_p99", "recall_ms_p95", "rss_slope_mb_per_h")},
+        "accuracy_by_age": ages["accuracy_by_age"],
+        "ratio_1h_to_5s": round(row["1h"] / row["5s"], 3) if row.get("5s") and "1h" in row else None,
+        "ages": ages,
+        "load": measured,
+    }
+
+
 def show(result: dict[str, Any]) -> None:
     """Print what was measured."""
-    ages = [name.removeprefix("age_") for name, _, _ in AGES]
-    print(f"right in %, by the age of the evidence; {result['model']}, {result['bank']} carriers in the bank")
-    print(f"{'':10}" + "".join(f"{age:>8}" for age in ages) + f"{'all':>8}")
-    print(f"{'questions':10}" + "".join(f"{result['questions_by_age'][age]:>8}" for age in ages))
-    for name, row in result["accuracy_by_age"].items():
-        cells = (f"{100 * row[age]:.1f}" if age in row else "-" for age in ages)
-        print(f"{name:10}" + "".join(f"{cell:>8}" for cell in cells) + f"{100 * result['accuracy_all'][name]:>8.1f}")
+    ages, names = result["ages"], [name.removeprefix("age_") for name, _, _ in AGES]
+    print(f"right in %, by the age of the evidence; {ages['model']}, {ages['bank']} carriers in the bank")
+    print(f"{'':10}" + "".join(f"{age:>8}" for age in names) + f"{'all':>8}")
+    print(f"{'questions':10}" + "".join(f"{ages['questions_by_age'][age]:>8}" for age in names))
+    for name, row in ages["accuracy_by_age"].items():
+        cells = (f"{100 * row[age]:.1f}" if age in row else "-" for age in names)
+        print(f"{name:10}" + "".join(f"{cell:>8}" for cell in cells) + f"{100 * ages['accuracy_all'][name]:>8.1f}")
     print("\nright in %, by family")
-    for name, row in result["accuracy_by_family"].items():
+    for name, row in ages["accuracy_by_family"].items():
         print(f"{name:10}" + "  ".join(f"{family} {100 * value:.1f}" for family, value in row.items()))
     ratio = result["ratio_1h_to_5s"]
     print(f"an hour back to five seconds back, daemon: {ratio:.2f} (at least {LEAST_RATIO})\n" if ratio else "")
@@ -93,26 +109,18 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--carriers", type=int, default=1_000_000, help="in the month; 11 KB of disk each")
     parser.add_argument("--folder", type=Path, help="on the disk to measure; default: the system's temporary folder")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
+    parser.add_argument("--part", choices=("load", "ages"), help="measure this alone; the other is in --out")
     args = parser.parse_args(words)
+    before = json.loads(args.out.read_text(encoding="utf-8")) if args.part else {}
     control = logs.setup("error")
     try:
-        ages = by_age(args)
+        ages = before["ages"] if args.part == "load" else by_age(args)
     except LongwatchError as error:
         sys.exit(f"memory_curve: {error}")
     finally:
         control.close()
-    measured = load(args)
-    row = ages["accuracy_by_age"]["daemon"]
-    result = {
-        "bench": "memory_curve",
-        **{name: measured[name] for name in ("commit_ms_p99", "recall_ms_p95", "rss_slope_mb_per_h")},
-        **ages,
-        "ratio_1h_to_5s": round(row["1h"] / row["5s"], 3) if row.get("5s") and "1h" in row else None,
-        "load": measured,
-        "machine": machine(),
-        "commit": commit(),
-        "date": date(),
-    }
+    measured = before["load"] if args.part == "ages" else load(args)
+    result = summary(ages, measured)
     show(result)
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -190,7 +190,12 @@ def judged(
         for name in watch.names:
             own = said[name]
             held = known_by.get(name, name == "oracle") if item.age else None
-            yield Record(name, item, own, right(item.question, own.text, own.span_s), held)
+            yield Record(name, item, own, right(item.question, meant(item, own.text), own.span_s), held)
+
+
+def meant(asked: Asked, text: str) -> str:
+    """`text`; but to "did you see a red van?" the answer "I have not seen that" is a no."""
+    return NO if asked.question.kind == "seen" and plain(text) == plain(NOT_SEEN) else text
 
 
 def plain(text: str) -> str:
