@@ -92,7 +92,6 @@ class App:
             self._loop.add_signal_handler(number, self.stop)
         self._loop.add_signal_handler(signal.SIGHUP, self._reloads.set)
         self.beats.register("engine", ENGINE_ALLOWED_S)
-        await asyncio.to_thread(when.prepare)
         kept = await asyncio.to_thread(self._restore, self.settings)
         self.engine.start()
         self._set_cameras(self.settings, kept)
@@ -110,6 +109,7 @@ class App:
                     group.create_task(pipeline.watch_clock(self), name="watch-clock"),
                     group.create_task(self._reload_on_signal(), name="reload"),
                     group.create_task(self._say_ready(), name="ready"),
+                    group.create_task(asyncio.to_thread(when.prepare), name="prepare"),  # half a second
                 ]
                 await self._stopped.wait()
                 for task in tasks:
