@@ -335,6 +335,7 @@ def report(bench: Bench, asker: Asker, seed: int) -> dict[str, Any]:
         "start_s_p50": round(statistics.median(whole.start_s), 2),
         "start_s_max": round(max(whole.start_s), 2),
         "start_cpu_s_p50": round(statistics.median(whole.cpu_s), 2),
+        "load": round(os.getloadavg()[2], 1),  # processes that wanted a processor in the last quarter of an hour
         "machine": machine(),
         "commit": commit(),
         "date": date(),
@@ -366,7 +367,7 @@ def main() -> None:
         found = report(bench, asker, args.seed)
     print(json.dumps(found))
     if args.out:
-        args.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        args.out.write_text(json.dumps(found) + "\n", encoding="utf-8")
     if found["lost"] or found["disorder"] or found["failed_starts"] or found["erased_left"]:
         raise SystemExit(1)
 
