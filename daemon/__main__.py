@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from daemon.keep import archive_cli, forget
+from daemon.options import OptionError, moment
 from stream.errors import CameraError, ConfigError, LongwatchError, QueryError, redact
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from daemon.settings import Settings
 
 EX_USAGE, EX_CONFIG, EX_INTERRUPTED = 2, 78, 130
-_MAX_EPOCH_S = 4_102_444_800.0  # as `daemon.wire`, which this module must not import to stay quick
 _USAGE: Any = typer.BadParameter.__base__  # Click's UsageError, whichever Click this typer brings
 
 cli = typer.Typer(
@@ -32,10 +32,6 @@ cli = typer.Typer(
     add_completion=False,
 )
 Config = Annotated[Path, typer.Option("--config", "-c", help="YAML configuration file")]
-
-
-class OptionError(LongwatchError):
-    """An option's value makes no sense. Exit code 2, as for an option that does not exist."""
 
 
 def main() -> None:
@@ -110,9 +106,7 @@ def ask(  # noqa: PLR0913 - options of a command line
     if not question.strip():
         raise OptionError("the question is empty; ask something")
     settings = _settings(config)
-    wanted = Question(
-        question, tuple(camera or ()), _moment("--since", since), _moment("--until", until), None, timeout
-    )
+    wanted = Question(question, tuple(camera or ()), moment("--since", since), moment("--until", until), None, timeout)
     streamed: list[str] = []
 
     def chunk(text: str) -> None:
@@ -173,7 +167,7 @@ def replay(
         asks = [Ask.parse(text) for text in ask or []]
     except QueryError as error:
         raise OptionError(str(error)) from None
-    job = Replay(video, asks, _moment("--start", start) or 0.0, realtime, sys.stderr.isatty())
+    job = Replay(video, asks, moment("--start", start) or 0.0, realtime, sys.stderr.isatty())
     if not video.exists():  # before the model is loaded, which takes seconds
         raise CameraError(f"{video}: no such file", "not_found")
     settings = _checked(config) if config else parse({"cameras": {"replay": {"url": "file"}}}, "defaults")
@@ -230,25 +224,6 @@ def demo(
 
 cli.add_typer(archive_cli, name="archive")
 cli.command()(forget)
-
-
-def _moment(option: str, text: str | None) -> float | None:
-    """Epoch seconds from a number or an ISO time (local when it names no zone). Raises OptionError."""
-    if text is None:
-        return None
-    from datetime import datetime
-
-    try:
-        at_s = float(text)
-    except ValueError:
-        try:
-            at_s = datetime.fromisoformat(text).timestamp()
-        except (ValueError, OverflowError, OSError):
-            example = "give epoch seconds or ISO 8601, e.g. 2026-11-20T14:00"
-            raise OptionError(f"{option} {text!r}: {example}") from None
-    if not 0 <= at_s <= _MAX_EPOCH_S:  # NaN too
-        raise OptionError(f"{option} {text!r} lies outside 1970 to 2100; give epoch seconds or ISO 8601")
-    return at_s
 
 
 def _plain(answer: Answer, settings: Settings) -> dict[str, Any]:

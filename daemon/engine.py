@@ -110,6 +110,7 @@ class Engine:
             try:
                 done.set_result(what())
             except Exception as error:  # noqa: BLE001 - a task's top: it is handed to whoever asked
+                self.counters.count("call_faults")
                 self._log.warning("a call failed", reason=repr(error))
                 done.set_exception(error)
 

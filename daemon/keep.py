@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
+from daemon.options import moment
 from stream.errors import LongwatchError
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ Camera = Annotated[str | None, typer.Option(help="only this camera; default: all
 Since = Annotated[str | None, typer.Option(help="epoch seconds or ISO 8601; default: the beginning")]
 Until = Annotated[str | None, typer.Option(help="epoch seconds or ISO 8601; default: now")]
 _DEFAULT = Path("/etc/longwatch/longwatch.yaml")
-_MAX_EPOCH_S = 4_102_444_800.0
 
 archive_cli = typer.Typer(help="What the archive holds, whether it is whole, and a copy of it.", no_args_is_help=True)
 
@@ -86,7 +86,7 @@ def export(
     """Copy carriers and pictures into plain files: index.jsonl, pictures/, carriers.safetensors."""
     from memory.archive.export import export as copy
 
-    span_s = _moment("--since", since), _moment("--until", until)
+    span_s = moment("--since", since), moment("--until", until)
     with _reading(_folder(config) / "archive.sqlite") as reader, _bar("export") as progress:
         _known(reader, camera)
         found = copy(reader, target, camera, span_s, progress)
@@ -104,7 +104,7 @@ def forget(
 ) -> None:
     """Erase for good what was seen in a time: memory, snapshots, archive. Answers will say that it was erased."""
     folder = _folder(config)
-    since_s, until_s = _moment("--since", since) or 0.0, _moment("--until", until)
+    since_s, until_s = moment("--since", since) or 0.0, moment("--until", until)
     if until_s is None:
         until_s = time.time()
     if since_s > until_s:
@@ -259,19 +259,3 @@ def _when(wall_s: float | None) -> str:
     if wall_s is None:
         return "-"
     return "the beginning" if wall_s <= 0 else datetime.fromtimestamp(wall_s).isoformat(" ", "seconds")
-
-
-def _moment(option: str, text: str | None) -> float | None:
-    """Epoch seconds from a number or an ISO time (local when it names no zone). Raises KeepError."""
-    if text is None:
-        return None
-    try:
-        at_s = float(text)
-    except ValueError:
-        try:
-            at_s = datetime.fromisoformat(text).timestamp()
-        except (ValueError, OverflowError, OSError):
-            raise KeepError(f"{option} {text!r}: give epoch seconds or ISO 8601, e.g. 2026-11-20T14:00") from None
-    if not 0 <= at_s <= _MAX_EPOCH_S:  # NaN too
-        raise KeepError(f"{option} {text!r} lies outside 1970 to 2100; give epoch seconds or ISO 8601")
-    return at_s

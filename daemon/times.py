@@ -138,11 +138,6 @@ def length(seconds: float) -> str:
     return _count(round(whole / DAY_S), "day")
 
 
-def spoken(mark: str, span: Span, now_s: float, zone: tzinfo | None = None) -> str:
-    """`Speech.spoken` on a 24-hour clock."""
-    return Speech(zone).spoken(mark, span, now_s)
-
-
 def _day(at: datetime, now: datetime) -> str:
     """The day of `at` as one says it at `now`; empty for today."""
     days = (now.date() - at.date()).days

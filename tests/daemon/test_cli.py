@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from daemon import __main__ as cli
-from daemon import unit
+from daemon import options, unit
 from daemon.demo.broker import free_port
 from stream.errors import CameraError
 from tests.fakes import make_audio, make_video
@@ -201,7 +201,7 @@ def test_times_that_are_understood(call: Call, config: Path, given: str) -> None
 def test_the_limit_of_times_is_the_wires() -> None:
     from daemon.wire import MAX_EPOCH_S
 
-    assert cli._MAX_EPOCH_S == MAX_EPOCH_S
+    assert options.MAX_EPOCH_S == MAX_EPOCH_S
 
 
 # -- replay ----------------------------------------------------------------------------------------------------------

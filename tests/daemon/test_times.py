@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from daemon.messages import Gap
 from daemon.session import Session
-from daemon.times import REASONS, Speech, length, spoken
+from daemon.times import REASONS, Speech, length
 from stream.attention import Mass
 from stream.marks import AGO, CLOCK, SPAN
 from stream.types import Span
@@ -184,9 +184,9 @@ def test_a_mark_stands_after_at() -> None:
 
 def test_marks() -> None:
     span = Span(NOON - 30, NOON - 25)
-    assert spoken(AGO, span, NOON, UTC) == "30 seconds ago"
-    assert spoken(CLOCK, span, NOON, UTC) == "11:59:30"
-    assert spoken(SPAN, span, NOON, UTC) == "5 seconds"
+    assert Speech(UTC).spoken(AGO, span, NOON) == "30 seconds ago"
+    assert Speech(UTC).spoken(CLOCK, span, NOON) == "11:59:30"
+    assert Speech(UTC).spoken(SPAN, span, NOON) == "5 seconds"
 
 
 def scripted(pointed: dict[int, float], written: list[str], monkeypatch: pytest.MonkeyPatch) -> Session:
