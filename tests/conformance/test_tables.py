@@ -20,13 +20,14 @@ from memory import recall, retain
 from memory.recall import Asked, Look
 from memory.recall import Rows as Readable
 from memory.retain import Rows
-from stream import carrier, gate
+from stream import carrier, gate, reduce
 from stream.errors import ConfigError, UnknownMethod
 from stream.policy import Paper, build, load
 from stream.types import Frame, Pointer, Span, VisualTokens
 
 STAGES = {
     "gate": gate.TABLE,
+    "reduce": reduce.TABLE,
     "carrier": carrier.TABLE,
     "memory.retain": retain.TABLE,
     "memory.recall": recall.TABLE,
@@ -66,6 +67,12 @@ def readable(count: int = 40) -> Readable:
     )
 
 
+def tokens(rows: int = 4, columns: int = 6, dtype: torch.dtype = torch.float32) -> VisualTokens:
+    """A frame's visual tokens."""
+    feats = torch.randn(rows * columns, 8, generator=torch.Generator().manual_seed(1)).to(dtype)
+    return VisualTokens(feats, (rows, columns))
+
+
 def asked(pointer: Pointer | None = None) -> Asked:
     """A question about the past, as it looked for it in a model of two layers, four heads and two key heads."""
     generator = torch.Generator().manual_seed(13)
@@ -82,6 +89,10 @@ def run(stage: str, name: str) -> Any:
     method = build(stage, STAGES[stage], name)
     if stage == "gate":
         return [index for index, frame in enumerate(frames()) if method.judge(frame).keep]
+    if stage == "reduce":
+        numbered = VisualTokens(torch.arange(24.0).view(24, 1), (4, 6))
+        some = method if name == "none" else dataclasses.replace(method, dull=6)
+        return [reducer.reduce(numbered, 0.0).feats.flatten().tolist() for reducer in (method, some)]
     if stage == "carrier":
         feats = torch.arange(12.0).view(4, 3)
         return method.embed(VisualTokens(feats, (2, 2))).tolist()
@@ -132,6 +143,42 @@ def test_gates_are_causal_and_leave_frames_alone(name: str) -> None:
     assert short == long[:10]
     assert all((frame.image == copy).all() for frame, copy in zip(made, copies, strict=True))
     assert all(verdict.reason and np.isfinite(verdict.score) for verdict in long)
+
+
+@pytest.mark.parametrize("name", reduce.TABLE)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_reducers_keep_their_budget_and_leave_tokens_alone(name: str, dtype: torch.dtype) -> None:
+    given = tokens(dtype=dtype)
+    before = given.feats.clone()
+    for budget in (1, 2, 5, 6, 7, 23, 24, 25):
+        method = build("reduce", reduce.TABLE, name, {} if name == "none" else {"dull": budget})
+        made = method.reduce(given, 0.0)
+        count = len(made.feats)
+        assert (made.feats.shape, made.feats.dtype) == ((count, 8), dtype)
+        assert made.grid[0] * made.grid[1] == count
+        assert name == "none" or 1 <= count <= budget
+        assert torch.equal(method.reduce(tokens(dtype=dtype), 0.0).feats, made.feats), (
+            "it depends on its arguments only"
+        )
+    assert torch.equal(given.feats, before)
+
+
+@pytest.mark.parametrize("name", reduce.TABLE)
+def test_reducers_keep_all_when_told_to(name: str) -> None:
+    given = tokens()
+    for options in ({}, {"dull": 0}, {"dull": 24}, {"dull": 100, "keen": 100}):
+        method = build("reduce", reduce.TABLE, name, {} if name == "none" else options)
+        assert method.reduce(given, 1.0) is given
+        assert name == "none" or not options or method.reduce(given, 0.0) is given
+
+
+@pytest.mark.parametrize("name", [name for name in reduce.TABLE if name not in ("none", "m3")])
+@pytest.mark.parametrize("budget", [1, 5, 23])
+def test_selecting_reducers_give_rows_in_order_each_once(name: str, budget: int) -> None:
+    numbered = VisualTokens(torch.arange(24.0).view(24, 1), (4, 6))
+    rows = build("reduce", reduce.TABLE, name, {"dull": budget}).reduce(numbered, 0.0).feats.flatten().tolist()
+    assert rows == sorted(set(rows))
+    assert len(rows) == budget
 
 
 @pytest.mark.parametrize("name", carrier.TABLE)
@@ -199,6 +246,8 @@ def test_recall_that_looks_needs_a_look_and_the_others_do_not(name: str) -> None
     [
         ("gate", "stride", {"fps": 0}, "fps"),
         ("gate", "still", {"threshold": -1}, "threshold"),
+        ("reduce", "m3", {"dull": -1}, "dull"),
+        ("reduce", "random", {"keen": -4}, "keen"),
         ("memory.retain", "adjacent", {"when_full": "burn"}, "when_full"),
         ("memory.recall", "recent", {"carriers": 0}, "carriers"),
         ("memory.recall", "relevance", {"by": "smell"}, "by"),
