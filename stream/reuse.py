@@ -10,6 +10,7 @@ that went out is another picture, though nothing moved.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,20 +18,22 @@ import numpy as np
 from stream.gate.still import grid
 from stream.types import Frame, VisualTokens
 
+Encode = Callable[[np.ndarray], list[VisualTokens]]
+
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """The last picture of one camera that is not a repetition."""
+    """The last picture of one camera that was encoded."""
 
     cells: np.ndarray  # float32 [CELLS, CELLS] mean brightness
-    tokens: VisualTokens | None = None  # None until it is encoded
+    tokens: VisualTokens
 
 
 class Reuse:
     """Tokens of the last encoded picture of each camera. Not thread-safe: it belongs to the encoder's thread.
 
     `below`: greatest difference of a cell's mean brightness, grey levels of 255, that is still the same picture; it
-    must lie above the camera's noise. `cameras`: how many are remembered, those seen last.
+    must lie above the camera's noise. `cameras`: how many are remembered; those seen last.
     """
 
     def __init__(self, below: float, cameras: int = 64) -> None:
@@ -40,29 +43,30 @@ class Reuse:
         self.encoded = self.reused = 0  # frames so far
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
 
-    def find(self, frame: Frame) -> VisualTokens | None:
-        """The tokens that serve for `frame` too; None when it has to be encoded, and then given to `keep`."""
-        cells, last = grid(frame.image), self._seen.get(frame.camera)
-        if last is not None and last.tokens is not None and self._same(cells, last.cells):
+    def encode(self, frames: Sequence[Frame], encode: Encode) -> list[VisualTokens]:
+        """The tokens of `frames`; `encode` is given the pictures [B', H, W, 3] that are new, if there are any."""
+        cells = [grid(frame.image) for frame in frames]
+        found = [self._known(frame.camera, own) for frame, own in zip(frames, cells, strict=True)]
+        fresh = [place for place, tokens in enumerate(found) if tokens is None]
+        made = encode(np.stack([frames[place].image for place in fresh])) if fresh else []
+        for place, tokens in zip(fresh, made, strict=True):
+            found[place] = tokens
+            own = VisualTokens(tokens.feats.clone(), tokens.grid)  # a view would keep the whole batch
+            self._seen[frames[place].camera] = _Seen(cells[place], own)
+        for frame in frames:
             self._seen.move_to_end(frame.camera)
-            self.reused += 1
-            return last.tokens
-        self._seen[frame.camera] = _Seen(cells)
-        self._seen.move_to_end(frame.camera)
         while len(self._seen) > self.cameras:
             self._seen.popitem(last=False)
-        return None
-
-    def keep(self, frame: Frame, tokens: VisualTokens) -> None:
-        """What the tower made of `frame`, for which `find` had nothing."""
-        self.encoded += 1
-        if (last := self._seen.get(frame.camera)) is not None:  # else more cameras than are remembered, in one batch
-            own = VisualTokens(tokens.feats.clone(), tokens.grid)  # a view would keep the whole batch
-            self._seen[frame.camera] = _Seen(last.cells, own)
+        self.encoded += len(fresh)
+        self.reused += len(frames) - len(fresh)
+        return [tokens for tokens in found if tokens is not None]
 
     def forget(self) -> None:
         """Nothing is known any more: what was erased from memory must not come back through this door."""
         self._seen.clear()
 
-    def _same(self, cells: np.ndarray, reference: np.ndarray) -> bool:
-        return cells.shape == reference.shape and float(np.abs(cells - reference).max()) < self.below
+    def _known(self, camera: str, cells: np.ndarray) -> VisualTokens | None:
+        last = self._seen.get(camera)
+        if last is None or last.cells.shape != cells.shape:
+            return None
+        return last.tokens if float(np.abs(cells - last.cells).max()) < self.below else None

@@ -89,11 +89,17 @@ class Recorder(Stages):
         self._keep(next(self._numbers), stack[-1] if stack else None, name, began_ns, lasted_ns)
 
     def steps(self, name: str, items: Iterable[T]) -> Iterator[T]:
-        """See Stages; the last `next`, which finds the end, is measured too."""
+        """See Stages; the last `next`, which finds only the end, is no step."""
         rest = iter(items)
         while True:
-            with self.span(name):
+            opened, item = self.begin(), _END
+            try:
                 item = next(rest, _END)
+            finally:
+                if item is _END:
+                    self._stack().pop()
+                else:
+                    self.end(name, *opened)
             if item is _END:
                 return
             yield item  # type: ignore[misc]

@@ -5,22 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from stream.reuse import Reuse
 from stream.types import Frame, VisualTokens
 
 
-def see(reuse: Reuse, frames: list[Frame]) -> list[Tensor]:
-    """The tokens of `frames`, made by a tower that tells their brightness."""
-    found = []
-    for item in frames:
-        tokens = reuse.find(item)
-        if tokens is None:
-            tokens = VisualTokens(torch.full((9, 4), float(item.image.mean())), (3, 3))
-            reuse.keep(item, tokens)
-        found.append(tokens.feats)
-    return found
+class Tower:
+    """Makes tokens that tell pictures apart, and notes what it was shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[int] = []  # pictures a call
+
+    def encode(self, images: np.ndarray) -> list[VisualTokens]:
+        self.shown.append(len(images))
+        return [VisualTokens(torch.full((9, 4), float(image.mean())), (3, 3)) for image in images]
 
 
 def frame(camera: str, grey: int, index: int = 0, spot: int | None = None) -> Frame:
@@ -32,72 +30,53 @@ def frame(camera: str, grey: int, index: int = 0, spot: int | None = None) -> Fr
 
 
 def test_a_picture_that_is_the_same_is_not_encoded_again() -> None:
-    reuse = Reuse(below=4.0)
-    first, again = see(reuse, [frame("door", 90), frame("door", 93, 1)])
-    assert torch.equal(first, again)
+    tower, reuse = Tower(), Reuse(below=4.0)
+    first = reuse.encode([frame("door", 90)], tower.encode)
+    again = reuse.encode([frame("door", 93, 1)], tower.encode)
+    assert torch.equal(first[0].feats, again[0].feats)
+    assert tower.shown == [1]
     assert (reuse.encoded, reuse.reused) == (1, 1)
 
 
 def test_slow_change_adds_up_until_it_is_seen() -> None:
-    reuse = Reuse(below=4.0)
-    shown = [int(tokens[0, 0]) for tokens in see(reuse, [frame("door", grey) for grey in range(90, 100)])]
-    assert shown == [90] * 4 + [94] * 4 + [98] * 2
+    tower, reuse = Tower(), Reuse(below=4.0)
+    for grey in range(90, 100):
+        reuse.encode([frame("door", grey)], tower.encode)
+    assert tower.shown == [1, 1, 1]  # at 90, 94 and 98
 
 
 @pytest.mark.parametrize("changed", [frame("door", 90, spot=140), frame("door", 60)])
 def test_a_small_thing_and_a_lamp_are_change(changed: Frame) -> None:
-    reuse = Reuse(below=4.0)
-    see(reuse, [frame("door", 90), changed])
-    assert (reuse.encoded, reuse.reused) == (2, 0)
+    tower, reuse = Tower(), Reuse(below=4.0)
+    reuse.encode([frame("door", 90)], tower.encode)
+    reuse.encode([changed], tower.encode)
+    assert tower.shown == [1, 1]
 
 
-def test_every_camera_has_its_own() -> None:
-    both, door = Reuse(4.0), Reuse(4.0)
-    greys = (90, 91, 120, 121)
-    mixed = see(both, [frame(name, grey) for grey in greys for name in ("door", "yard")])
-    alone = see(door, [frame("door", grey) for grey in greys])
-    assert all(torch.equal(one, other) for one, other in zip(mixed[::2], alone, strict=True))
-    assert (both.encoded, both.reused) == (4, 4)
+def test_a_batch_gives_what_its_frames_give_one_by_one() -> None:
+    batch = [frame("door", 90), frame("yard", 90), frame("door2", 30)]
+    later = [frame("door", 90), frame("yard", 120), frame("door2", 31)]
+    one, many, tower = Reuse(4.0), Reuse(4.0), Tower()
+    for frames in (batch, later):
+        together = many.encode(frames, tower.encode)
+        alone = [one.encode([item], tower.encode)[0] for item in frames]
+        assert all(torch.equal(a.feats, b.feats) for a, b in zip(together, alone, strict=True))
+    assert (many.encoded, many.reused) == (one.encoded, one.reused) == (4, 2)
 
 
 def test_only_the_cameras_seen_last_are_remembered() -> None:
-    reuse = Reuse(below=4.0, cameras=2)
-    see(reuse, [frame(camera, 90) for camera in "abacab"])
+    tower, reuse = Tower(), Reuse(below=4.0, cameras=2)
+    for camera in ("a", "b", "a", "c", "a", "b"):
+        reuse.encode([frame(camera, 90)], tower.encode)
     assert (reuse.encoded, reuse.reused) == (4, 2)  # `b` left for `c`
 
 
-def test_a_batch_of_more_cameras_than_are_remembered_is_encoded() -> None:
-    reuse = Reuse(below=4.0, cameras=1)
-    batch = [frame("a", 90), frame("b", 90)]
-    assert [reuse.find(item) for item in batch] == [None, None]
-    for item in batch:
-        reuse.keep(item, VisualTokens(torch.zeros(9, 4), (3, 3)))
-    assert reuse.find(batch[1]) is not None
-    assert reuse.find(batch[0]) is None
-
-
-def test_a_picture_whose_encoding_failed_has_no_tokens() -> None:
-    reuse = Reuse(below=4.0)
-    assert reuse.find(frame("door", 90)) is None
-    assert reuse.find(frame("door", 90)) is None
-
-
-def test_what_is_kept_does_not_change_with_what_was_given() -> None:
-    reuse, given = Reuse(below=4.0), torch.zeros(2, 9, 4)
-    reuse.find(frame("door", 90))
-    reuse.keep(frame("door", 90), VisualTokens(given[0], (3, 3)))
-    given += 1
-    found = reuse.find(frame("door", 90))
-    assert found is not None
-    assert not found.feats.any()
-
-
 def test_what_is_forgotten_is_encoded_again() -> None:
-    reuse = Reuse(below=4.0)
-    see(reuse, [frame("door", 90)])
+    tower, reuse = Tower(), Reuse(below=4.0)
+    reuse.encode([frame("door", 90)], tower.encode)
     reuse.forget()
-    see(reuse, [frame("door", 90)])
-    assert (reuse.encoded, reuse.reused) == (2, 0)
+    reuse.encode([frame("door", 90)], tower.encode)
+    assert tower.shown == [1, 1]
 
 
 def test_values_that_make_no_sense_are_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -43,8 +44,22 @@ def test_a_span_that_raises_is_measured_and_closed() -> None:
 def test_every_step_of_an_iterator_is_measured_and_the_items_pass() -> None:
     made = ticking()
     assert list(made.steps("decode", [1, None, 3])) == [1, None, 3]
-    assert [item.name for item in made.spans] == ["decode"] * 4
+    assert [item.name for item in made.spans] == ["decode"] * 3
     assert list(OFF.steps("decode", [1, None, 3])) == [1, None, 3]
+
+
+def test_an_iterator_that_breaks_leaves_nothing_open() -> None:
+    made = ticking()
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        list(made.steps("decode", broken()))
+    with made.span("next"):
+        pass
+    assert [(item.name, item.parent) for item in made.spans] == [("decode", None), ("next", None)]
 
 
 def test_threads_do_not_mix() -> None:
