@@ -178,7 +178,7 @@ def model(settings: Settings) -> list[Check]:
         return [Check("model", "warn", f"{wanted.path!r} is not on this machine yet", way_out)]
     begin_s = time.perf_counter()
     try:
-        opened = open_model(wanted.path, wanted.device, wanted.dtype, wanted.system_prompt)
+        opened = open_model(wanted.path, wanted.device, wanted.dtype, wanted.system_prompt, wanted.weights)
     except ModelError as error:
         return [Check("model", "fail", str(error), "see model.path, model.device and model.dtype")]
     return [_geometry(opened.geometry, time.perf_counter() - begin_s), _bank(settings, opened.geometry)]

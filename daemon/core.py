@@ -55,7 +55,7 @@ def build(settings: Settings) -> Core:
     check_methods(settings)
     wanted = settings.model
     torch.set_num_threads(wanted.threads or max(1, (os.cpu_count() or 2) - 1))
-    model = open_model(wanted.path, wanted.device, wanted.dtype, wanted.system_prompt)
+    model = open_model(wanted.path, wanted.device, wanted.dtype, wanted.system_prompt, wanted.weights)
     geometry, memory = model.geometry, settings.memory
     carriers = memory.carriers or geometry.carriers or 128
     scheme = TABLE[geometry.positions if memory.positions == "auto" else memory.positions]

@@ -146,6 +146,9 @@ class ModelSettings(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="`auto`: bfloat16 on a GPU, and for larger models on a CPU that has it natively"
     )
+    weights: Literal["native", "float16", "int8"] = Field(
+        "native", description="of the language model: fewer bytes a weight write answers faster; see speed.md"
+    )
     threads: int = Field(0, ge=0, description="torch threads; 0 leaves one core for the cameras")
     system_prompt: str | None = Field(None, description="default: the checkpoint's own")
 
@@ -177,6 +180,9 @@ class AnswerSettings(Section):
     max_question_chars: int = Field(2000, ge=16, description="a longer question is refused")
     max_queue: int = Field(64, ge=1, description="questions waiting; one more is answered `busy`")
     deadline_s: float = Field(30.0, gt=0, description="when the question does not say")
+    patience_s: float = Field(
+        0.5, gt=0, le=60, description="frames absorbed together take at most this long, as far as known, or are one"
+    )
     evidence: int = Field(2, ge=0, le=16, description="spans named in an answer, when the question does not say")
     min_support: float | None = Field(
         None,

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from stream.errors import ModelError
 from stream.model import TABLE, Model
 from stream.model import card as cards
+from stream.model.weights import repack
 from stream.policy import nearest
 
 SHIPPED = {"tiny": Path(__file__).parent / "weights" / "tiny"}
@@ -35,7 +36,13 @@ def pick_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dtyp
     return torch.bfloat16 if native and parameters > 50_000_000 else torch.float32
 
 
-def open_model(path: str, device: str = "auto", dtype: str = "auto", system_prompt: str | None = None) -> Model:
+def open_model(
+    path: str,
+    device: str = "auto",
+    dtype: str = "auto",
+    system_prompt: str | None = None,
+    weights: str = "native",
+) -> Model:
     """Load a checkpoint. Raises ModelError naming the path, what is wrong with it and the way out."""
     folder = SHIPPED.get(path) or Path(path).expanduser()
     source = str(folder) if folder.is_dir() else path
@@ -58,6 +65,9 @@ def open_model(path: str, device: str = "auto", dtype: str = "auto", system_prom
         card = card.model_copy(update={"prefix": _with_prompt(card.prefix, system_prompt)})
     module, _, name = TABLE[config.model_type].partition(":")
     adapter: Model = getattr(importlib.import_module(module), name)(net, tokenizer, card, _label(path))
+    if weights != "native":
+        adapter.identity  # noqa: B018 - read off the weights as loaded: carriers of all kinds may be mixed
+        repack(net, weights)
     return adapter
 
 
