@@ -233,8 +233,9 @@ def draw(kind: str, number: int, px: int) -> Stream:
             continue
         grabbed += 1
         frame = Frame("street", len(frames), 0, at_s, at_s, street.render(at_s, px, px))
-        if judge(frame).keep:
-            frames.append(frame)
+        verdict = judge(frame)
+        if verdict.keep:
+            frames.append(replace(frame, score=verdict.score))
     return Stream(kind, number, street, frames, Truth.of(street, [frame.wall_s for frame in frames]), grabbed)
 
 
