@@ -240,8 +240,7 @@ def banks(core: Core, name: str, frames: Sequence[Frame], stops: Sequence[Stop])
             bank, read = made.bank(CAMERA), max(0, stop.count - WINDOW)
         last = 0 if name == "blind" else stop.count
         for frame in frames[read:last]:
-            work = Work(frame, bank.past(frame.wall_s), bank.next_positions(frame.wall_s))
-            bank.add(core.encoder.absorb([work])[0])
+            bank.add(core.encoder.absorb([bank.work(frame)])[0])
         read = last
         bank.extend(stop.newest_s)
         yield stop, bank

@@ -110,7 +110,7 @@ class Lane:
 
     def work(self, frame: Frame) -> Work:
         """What absorbing `frame` takes."""
-        return Work(frame, self.bank.past(frame.wall_s), self.bank.next_positions(frame.wall_s))
+        return self.bank.work(frame)
 
     def note(self, frame: int, choice: Choice | None) -> None:
         """`frame` was added; `choice` says what left for it."""
@@ -236,7 +236,7 @@ class Watch:
 
     def _feed(self, pairs: Sequence[tuple[Lane, Frame]]) -> None:
         works = [lane.work(frame) for lane, frame in pairs]
-        for group in together([len(work.past) for work in works]):
+        for group in together([work.lane.extent.slots for work in works]):
             made = self.core.encoder.absorb([works[place] for place in group])
             for place, carrier in zip(group, made, strict=True):
                 lane, frame = pairs[place]

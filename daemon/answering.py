@@ -1,8 +1,9 @@
 """Questions on their way: opened, looked for, searched, written side by side, finished.
 
     put --> waiting --admit--> [ looking --> searching --> ] answering --> sinks
+                  one forward for all:   ^                 ^
 
-Runs in the engine's thread, but for `put`. A fault costs the one question that had it.
+Runs in the engine's thread, but for `put` and `hopeless`. A fault costs the one question that had it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 import structlog
+from torch import Tensor
 
 from daemon import when
 from daemon.job import Job, Surroundings, nothing
@@ -25,11 +28,16 @@ from memory.bank import MemoryBank
 from memory.recall import Asked
 from memory.recall.search import EVER, Range
 from memory.view import MemoryView
+from stream.attention import Step
 from stream.model import Model
+from stream.stages import OFF, Stages
 
 IN_FLIGHT = 8  # answers written side by side
+GRACE_S = 0.1  # that frames wait for a search
+KNOWN = 8  # answers that must have been timed before a deadline is called hopeless
 GAPS = 100  # named in an answer at most, the newest; months have more
 SEARCH_S = 5.0  # a disk that takes longer is not waited for: the bank answers alone
+T = TypeVar("T")
 Banks = Callable[[], Mapping[str, MemoryBank]]
 
 
@@ -45,13 +53,15 @@ class Answering:
         counters: Counters,
         banks: Banks,
         wake: Callable[[], None],
+        stages: Stages = OFF,
     ) -> None:
         self.model, self.recaller, self.settings = model, recaller, settings
         self.outlook, self.counters = outlook, counters
-        self._banks, self._wake = banks, wake
+        self._banks, self._wake, self.stages = banks, wake, stages
         self._log = structlog.get_logger("longwatch.engine")
         self._waiting: deque[Job] = deque()
         self._active: list[Job] = []
+        self._times: deque[float] = deque(maxlen=4 * KNOWN)  # that answers took, seconds
 
     def __len__(self) -> int:
         """Questions that wait or are being answered."""
@@ -68,6 +78,31 @@ class Answering:
         return (bool(self._waiting) and len(self._active) < IN_FLIGHT) or not self.patient
 
     @property
+    def holds_s(self) -> float:
+        """How long frames should wait for a search that will soon be done, seconds; 0: they may go.
+
+        Else a question would wait twice for them: when it comes, and again after its search.
+        """
+        now_s = self.outlook.clock.monotonic_s()
+        left = [job.searching_s + GRACE_S - now_s for job in self._active if job.waits]
+        return max(0.0, min(left, default=0.0))
+
+    def hopeless(self, job: Job) -> tuple[Status, str] | None:
+        """What to say at once to a question whose deadline cannot be met: it passed, or too many are before it."""
+        if job.deadline_s is None:
+            return None
+        left_s = job.deadline_s - self.outlook.clock.wall_s()
+        if left_s <= 0:
+            return "expired", "the deadline had passed when the question came"
+        times = sorted(self._times)
+        if len(times) < KNOWN:
+            return None
+        needs_s = times[len(times) // 2] * (len(self) // IN_FLIGHT)
+        if needs_s <= left_s:
+            return None
+        return "busy", f"{len(self)} questions are before it, about {needs_s:.0f} s; it has {left_s:.0f} s"
+
+    @property
     def patient(self) -> bool:
         """Whether every question that was opened waits for its search: frames may go first."""
         return all(job.waits for job in self._active)
@@ -77,12 +112,27 @@ class Answering:
         self._waiting.append(job)
 
     def turn(self) -> None:
-        """Open what waits, and one decode step for every answer in flight."""
+        """Open what waits, and one forward for every answer in flight: for new ones it reads the question."""
+        self._expire()
         while self._waiting and len(self._active) < IN_FLIGHT:
             job = self._waiting.popleft()
-            self._guard(job, lambda job=job: self._open(job))  # type: ignore[misc]
-        for job in list(self._active):
-            self._guard(job, lambda job=job: self._step(job))  # type: ignore[misc]
+            self._guard(job, self._open)
+        ready = [job for job in list(self._active) if self._guard(job, self._ready)]
+        steps = [step for job in ready if (step := self._guard(job, self._ask))]
+        ready = [job for job in ready if job in self._active]
+        if not ready:
+            return
+        name = "prefill" if any(step.embeds.shape[1] > 1 for step in steps) else "decode"
+        try:
+            with self.stages.span(name):
+                hidden = self.model.forward_all(steps)
+        except Exception:  # noqa: BLE001 - whose fault it was is found out one by one
+            self._log.exception("a forward for several questions failed; each has one of its own", questions=len(ready))
+            for job in ready:
+                self._guard(job, self._alone)
+            return
+        for job, step, own in zip(ready, steps, hidden, strict=True):
+            self._guard(job, self._take, step, own)
 
     def finish(self, job: Job, status: Status, text: str) -> None:
         """Answer `job` and forget it. Any thread."""
@@ -90,6 +140,8 @@ class Answering:
         answer = job.finish(status, text, (clock.wall_s(), clock.monotonic_s()), self._around(job))
         self.counters.count("answers", status=status)
         self.counters.observe("answer_ms", answer.timing.total_ms)
+        if job.started_s is not None and status in ("ok", "no_evidence"):
+            self._times.append(clock.monotonic_s() - job.started_s)
         job.sinks.answer(answer)
 
     def _open(self, job: Job) -> None:
@@ -104,7 +156,8 @@ class Answering:
         banks = [known[name] for name in query.cameras or known if name in known]
         now_s = self.outlook.clock.wall_s()
         job.text, job.span = self._asked_time(query, now_s)
-        job.views = [bank.fork(job.span.since_s, job.span.until_s, now_s) for bank in banks]
+        with self.stages.span("fork"):
+            job.views = [bank.fork(job.span.since_s, job.span.until_s, now_s) for bank in banks]
         room = self.recaller.how.limits.room
         job.ids = self.model.question_ids(job.text)
         fits = self.model.geometry.max_positions - self.recaller.how.positions.bound(room, 0) - self.settings.max_tokens
@@ -164,16 +217,33 @@ class Answering:
         self.finish(job, "no_evidence", nothing(job.views))
         return False
 
-    def _step(self, job: Job) -> None:
+    def _expire(self) -> None:
+        """Answer those that wait in vain; nobody hears later than the next turn that the deadline has passed."""
+        for job in [job for job in list(self._waiting) if self._late(job)]:
+            self._waiting.remove(job)
+
+    def _ready(self, job: Job) -> bool:
+        """Whether the next forward is for this question too."""
         if self._late(job):
             self._active.remove(job)
             if job.found is not None:
                 job.found.cancel()  # a search that did not begin would only keep others waiting
-            return
-        if job.found is not None and not self._searched(job):
-            return
+            return False
+        return job.found is None or self._searched(job)
+
+    def _ask(self, job: Job) -> Step:
         assert job.session is not None
-        job.session.step()
+        return job.session.ask()
+
+    def _alone(self, job: Job) -> None:
+        step = self._ask(job)
+        self._take(job, step, self.model.forward_all([step])[0])
+
+    def _take(self, job: Job, step: Step, hidden: Tensor) -> None:
+        """What the forward gave this question."""
+        assert job.session is not None
+        with self.stages.span("say"):
+            job.session.take(step, hidden)
         if job.looking:
             job.looking = False
             looks = [job.session.look(row) for row in range(len(job.session.rows))]
@@ -197,16 +267,17 @@ class Answering:
             self.finish(job, "expired", "the deadline passed before the answer was ready")
         return late
 
-    def _guard(self, job: Job, step: Callable[[], None]) -> None:
-        """Run a step of one question; a fault costs that question only."""
+    def _guard(self, job: Job, step: Callable[..., T], *given: object) -> T | None:
+        """Run a step of one question; a fault costs that question only, and gives None."""
         try:
-            step()
+            return step(job, *given)
         except Exception:  # noqa: BLE001 - a question's top: it is answered `error`, the others go on
             self.counters.count("question_faults")
             self._log.exception("question failed", id=job.query.id)
             if job in self._active:
                 self._active.remove(job)
             self.finish(job, "error", "this question could not be answered; see the daemon's log")
+            return None
 
     def _around(self, job: Job) -> Surroundings:
         """What an answer says beside the model's words."""

@@ -5,15 +5,16 @@
                               v  |  views                                       |       v
                             recaller (archive)                     mailboxes <- cameras keep (archive)
 
-An answer waits for at most one absorbed batch. While answers are being written frames still get a turn every
-`FRAME_TURN_S`, so that memory does not stand still under a flood of questions.
+An answer waits for at most one absorbed batch, which is as large as `patience_s` allows: cameras that waited longest
+are in it, so that under overload all lose as many frames. While answers are being written frames still get a turn,
+after as much time as the last one took and at least `FRAME_TURN_S`: memory does not stand still under a flood.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
@@ -22,18 +23,19 @@ import structlog
 
 from daemon.answering import Answering
 from daemon.job import Job, Sinks
-from daemon.messages import Query
+from daemon.messages import Query, Status
 from daemon.metrics import Counters
 from daemon.outlook import Outlook
 from daemon.recaller import Recaller
 from daemon.settings import AnswerSettings
 from memory.bank import MemoryBank
-from stream.encoder import Encoder, Work
+from stream.encoder import Encoder
 from stream.mailbox import Mailbox
 from stream.types import Frame
 
 T = TypeVar("T")
 FRAME_TURN_S = 0.5
+FOLLOW = 0.2  # how fast the cost of a frame is learned
 IDLE_S = 0.25  # the longest sleep: spans of still cameras grow at this pace
 
 
@@ -59,14 +61,21 @@ class Engine:
     ) -> None:
         self.encoder, self.cameras = encoder, dict(cameras)
         self.outlook, self.counters = outlook, counters
-        self._answers = Answering(encoder.model, recaller, settings, outlook, counters, self._banks, self.notify)
+        self._answers = Answering(
+            encoder.model, recaller, settings, outlook, counters, self._banks, self.notify, encoder.stages
+        )
         self._log = structlog.get_logger("longwatch.engine")
         self._wake = threading.Condition()
         self._calls: deque[Callable[[], None]] = deque()
         self._stopping = self._ended = False
+        self._settings = settings
         self._frames = False  # something may lie in a mailbox
         self._coming: dict[str, Camera] | None = None
-        self._turn_s = 0.0
+        self._took_s = 0.0  # the last absorbed batch
+        self._answering_s = 0.0  # spent on answers since then
+        self._frame_s = 0.0  # what one of its frames took
+        self._taken = 0  # frames of all cameras
+        self._served: dict[str, int] = {}  # per camera: the number of its newest one
         self._snapshot: dict[str, tuple[int, float | None, float | None]] = {}
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -91,16 +100,19 @@ class Engine:
             self._wake.notify()
 
     def ask(self, query: Query, sinks: Sinks) -> None:
-        """Take a question. When too many wait, it is answered `busy` at once, in the caller's thread."""
+        """Take a question. A hopeless one is answered `busy` or `expired` at once, in the caller's thread."""
         job = Job(query, sinks, self.outlook.clock.monotonic_s(), deadline_s=query.deadline_s)
         with self._wake:
-            full = self._answers.full or self._stopping
-            if not full:
+            refused: tuple[Status, str] | None = self._answers.hopeless(job)
+            if self._stopping:
+                refused = "busy", "stopping"
+            elif self._answers.full:
+                refused = "busy", "too many questions are waiting; ask again soon"
+            if refused is None:
                 self._answers.put(job)
                 self._wake.notify()
-        if full:
-            why = "stopping" if self._stopping else "too many questions are waiting; ask again soon"
-            self._answers.finish(job, "busy", why)
+        if refused is not None:
+            self._answers.finish(job, *refused)
 
     def call(self, what: Callable[[], T]) -> Future[T]:
         """Run `what` in the engine's thread, between two turns: the only way to touch a bank from outside."""
@@ -136,7 +148,7 @@ class Engine:
 
     def configure(self, settings: AnswerSettings) -> None:
         """From the next question on."""
-        self._answers.settings = settings
+        self._settings = self._answers.settings = settings
 
     def snapshot(self) -> dict[str, tuple[int, float | None, float | None]]:
         """Per camera: carriers held, and the time they span (first and last wall second)."""
@@ -157,12 +169,13 @@ class Engine:
         """Wait for something to do and do one turn; False when stopped and nothing is left to answer."""
         self.outlook.beat()
         with self._wake:
-            idle = not (self._calls or self._frames or self._answers.busy)
+            holds_s = self._answers.holds_s
+            idle = not (self._calls or self._answers.busy or (self._frames and not holds_s))
             if idle and not len(self._answers) and self._stopping:
                 self._ended = True  # a call from now on is run by whoever makes it
                 return False
             if idle:
-                self._wake.wait(IDLE_S)
+                self._wake.wait(min(IDLE_S, holds_s or IDLE_S))
         self.turn()
         return True
 
@@ -174,10 +187,12 @@ class Engine:
                 self._snapshot = {name: item for name, item in self._snapshot.items() if name in self.cameras}
         while self._calls:
             self._calls.popleft()()
+        began_s = self.outlook.clock.monotonic_s()
         self._answers.turn()
-        now_s = self.outlook.clock.monotonic_s()
-        if self._answers.patient or now_s - self._turn_s > FRAME_TURN_S:
-            self._turn_s = now_s
+        self._answering_s += self.outlook.clock.monotonic_s() - began_s
+        free = self._answers.patient and not self._answers.holds_s
+        if free or self._answering_s > max(FRAME_TURN_S, self._took_s):
+            self._answering_s = 0.0
             if not self._stopping:
                 self._absorb()
             else:
@@ -186,8 +201,29 @@ class Engine:
     def _absorb(self) -> None:
         """One frame of every camera that has one, in one batch; still cameras' newest spans grow."""
         self._frames = False
-        work: list[Work] = []
+        frames = self._take_frames()
+        if frames:
+            began_s = self.outlook.clock.monotonic_s()
+            self._absorb_all(frames)
+            self._took_s = self.outlook.clock.monotonic_s() - began_s
+            per_frame_s = self._took_s / len(frames)
+            self._frame_s += (per_frame_s - self._frame_s) * (FOLLOW if self._frame_s else 1.0)
+            self.counters.observe("absorb_ms", 1000 * self._took_s)
+            self.counters.count("absorbed", len(frames))
         for name, camera in self.cameras.items():
+            spans = camera.bank.spans
+            ends = (spans[0].first_s, spans[-1].last_s) if spans else (None, None)
+            self._snapshot[name] = (len(spans), *ends)
+
+    def _take_frames(self) -> list[Frame]:
+        """The next batch: of the cameras that have a frame those that waited longest, as many as patience allows."""
+        most = len(self.cameras) if self._frame_s <= 0 else max(1, int(self._settings.patience_s / self._frame_s))
+        frames: list[Frame] = []
+        for name in sorted(self.cameras, key=lambda name: self._served.get(name, 0)):
+            camera = self.cameras[name]
+            if len(frames) == most and len(camera.mailbox):
+                self._frames = True
+                continue
             frame = camera.mailbox.take_nowait()
             if frame is None:
                 newest_s = self.outlook.newest_s(name)
@@ -198,22 +234,21 @@ class Engine:
             if frame.index <= camera.bank.newest_frame:  # from a reader that was replaced while it handed over
                 self.counters.count("frames_stale")
                 continue
-            now_s = frame.wall_s
-            work.append(Work(frame, camera.bank.past(now_s), camera.bank.next_positions(now_s)))
-        if work:
-            began_s = self.outlook.clock.monotonic_s()
-            for item, carrier in zip(work, self.encoder.absorb(work), strict=True):
-                bank = self.cameras[carrier.camera].bank
+            self._taken += 1
+            self._served[name] = self._taken
+            frames.append(frame)
+        return frames
+
+    def _absorb_all(self, frames: Sequence[Frame]) -> None:
+        banks = [self.cameras[frame.camera].bank for frame in frames]
+        work = [bank.work(frame) for bank, frame in zip(banks, frames, strict=True)]
+        made = self.encoder.absorb(work)
+        with self.encoder.stages.span("remember"):
+            for bank, frame, carrier in zip(banks, frames, made, strict=True):
                 if bank.newest_last_s is not None:
                     self.outlook.keep.grew(carrier.camera, bank.newest_frame, bank.newest_last_s)
                 bank.add(carrier)
-                self.outlook.keep.absorbed(carrier, item.frame.score)
-            self.counters.observe("absorb_ms", 1000 * (self.outlook.clock.monotonic_s() - began_s))
-            self.counters.count("absorbed", len(work))
-        for name, camera in self.cameras.items():
-            spans = camera.bank.spans
-            ends = (spans[0].first_s, spans[-1].last_s) if spans else (None, None)
-            self._snapshot[name] = (len(spans), *ends)
+                self.outlook.keep.absorbed(carrier, frame.score)
 
     def _banks(self) -> dict[str, MemoryBank]:
         return {name: camera.bank for name, camera in self.cameras.items()}

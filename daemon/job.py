@@ -39,7 +39,7 @@ class Surroundings:
     speech: Speech = SPEECH
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Job:
     """A question with its progress. `arrived_s` and the like are monotonic seconds."""
 

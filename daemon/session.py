@@ -21,7 +21,7 @@ from torch import Tensor
 from daemon.times import SPEECH, Speech
 from memory.recall import Look
 from memory.view import MemoryView, Moment
-from stream.attention import Mass
+from stream.attention import Mass, Step
 from stream.model import Model
 from stream.positions import Positions
 from stream.types import Span
@@ -75,14 +75,25 @@ class Session:
         """Whether every row has ended."""
         return all(row.done for row in self.rows)
 
-    @torch.inference_mode()
     def step(self) -> None:
         """One forward: the first reads the question, each later one the token before it."""
+        step = self.ask()
+        self.take(step, self.model.forward_all([step])[0])
+
+    @torch.inference_mode()
+    def ask(self) -> Step:
+        """What this answer's next forward reads: several answers may take theirs in one."""
         count = self._next.shape[1]
         where = self._positions[:, self._read : self._read + count]
         mass = Mass(self.model.geometry.pointer, keep_queries=self._first is None)
-        hidden = self.model.forward(self.model.embed(self._next), where, self._slab, mass)
-        self._read += count
+        return Step(self.model.embed(self._next), where, self._slab, mass)
+
+    @torch.inference_mode()
+    def take(self, step: Step, hidden: Tensor) -> None:
+        """The forward's hidden states [B, T, D] of `step`: every row has a token more, or has ended."""
+        mass = step.mass
+        assert mass is not None
+        self._read += hidden.shape[1]
         self._first = self._first or mass
         self._watch(mass)
         scores = self.model.logits(hidden[:, -1]).log_softmax(-1)

@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from daemon.times import Speech
-from daemon.yamlfile import read_yaml
+from daemon.yamlfile import expanded, read_yaml
+from stream.doze import Thrift
 from stream.errors import ConfigError
 from stream.policy import nearest
 
@@ -132,14 +133,41 @@ class CameraSettings(Section):
     frozen_after_s: float = Field(
         60.0, ge=0, le=86_400, description="as long the same picture, if it usually changes, is `degraded`; 0: never"
     )
+    doze_after_s: float = Field(
+        5.0,
+        ge=0,
+        le=3600,
+        description="nothing moved for this long: decode key frames only, until something does; 0: never",
+    )
+    hold_s: float = Field(4.0, gt=0, le=60, description="key frames further apart than this: decode every frame")
+    hold_mb: float = Field(16.0, gt=0, le=1024, description="most that packets held meanwhile may take")
+    look_fps: float = Field(
+        2.0, ge=0, le=1000, description="pictures a second that are scaled for `black` and `frozen` alone; 0: all"
+    )
+    lazy_thumbnails: bool = Field(True, description="encode evidence pictures when they are read; false: at once")
     gate: tuple[Method, ...] = Field((), description="overrides the common gate for this camera")
     options: dict[str, str] = Field(default_factory=dict, description="passed to FFmpeg as they are")
 
     _gates = field_validator("gate", mode="before")(_as_methods)
 
+    @model_validator(mode="after")
+    def _sees_in_time(self) -> CameraSettings:
+        waits_s = [after_s for after_s in (self.black_after_s, self.frozen_after_s) if after_s]
+        if self.look_fps and waits_s and min(waits_s) * self.look_fps < 1:
+            raise ValueError(
+                f"look_fps: {self.look_fps:g} looks too seldom to say anything after {min(waits_s):g} s; "
+                "raise it, or raise `black_after_s` and `frozen_after_s` (0 switches them off)"
+            )
+        return self
+
+    @property
+    def thrift(self) -> Thrift:
+        """What is left undone for this camera."""
+        return Thrift(self.doze_after_s, self.hold_s, self.hold_mb, self.look_fps, self.lazy_thumbnails)
+
 
 class ModelSettings(Section):
-    """Which checkpoint reads the frames."""
+    """Which checkpoint reads the frames, and how thoroughly."""
 
     path: str = Field("tiny", description="`tiny`, a directory written by save_pretrained, or a hub id")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where there is one")
@@ -151,6 +179,18 @@ class ModelSettings(Section):
     )
     threads: int = Field(0, ge=0, description="torch threads; 0 leaves one core for the cameras")
     system_prompt: str | None = Field(None, description="default: the checkpoint's own")
+    reduce: Method = Field(
+        {"none": {}}, description="fewer visual tokens, most for frames in which little happened; see methods.md"
+    )
+    reuse_below: float | None = Field(
+        None,
+        gt=0,
+        le=255,
+        description="a picture that differs by less grey levels than this everywhere is not looked at again: the last "
+        "one's visual tokens serve; default: never",
+    )
+
+    _method = field_validator("reduce", mode="before")(_as_method)
 
 
 class MemorySettings(Section):
@@ -253,6 +293,17 @@ class Settings(Section):
                 raise ValueError(f"camera name {name!r} is a topic of ours; choose another")
         return cameras
 
+    @model_validator(mode="after")
+    def _dozes_by_a_gate(self) -> Settings:
+        for name, camera in self.cameras.items():
+            asked = camera.doze_after_s > 0 and "doze_after_s" in camera.model_fields_set
+            if asked and not any("still" in entry for entry in camera.gate or self.gate):
+                raise ValueError(
+                    f"cameras.{name}.doze_after_s: no gate says whether something moves; add `still` to its gate, "
+                    "or leave doze_after_s out"
+                )
+        return self
+
     def archive_folder(self) -> Path:
         """Where the archive and the snapshots lie."""
         if self.archive.folder is not None:
@@ -283,33 +334,13 @@ def load(path: Path) -> Settings:
 def parse(raw: dict[str, Any], place: str) -> Settings:
     """Settings from plain data; `place` names it in errors. Raises ConfigError."""
     try:
-        return Settings.model_validate(_expand(raw, place, ()))
+        return Settings.model_validate(expanded(raw, place))
     except ValidationError as error:
         problems = [_describe(item) for item in error.errors(include_url=False, include_input=False)]
         # `from None`: pydantic's own text, which would be in every traceback, is not redacted.
         raise ConfigError(f"{place}: {'; '.join(dict.fromkeys(problems))}") from None
     except RecursionError as error:
         raise ConfigError(f"{place}: nested too deeply") from error
-
-
-def _expand(value: Any, place: str, at: tuple[str, ...]) -> Any:
-    """`value` with every `${NAME}` replaced from the environment."""
-    if isinstance(value, dict):
-        return {key: _expand(item, place, (*at, str(key))) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expand(item, place, (*at, str(index))) for index, item in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-
-    def replace(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in os.environ:
-            raise ConfigError(
-                f"{place}: {'.'.join(at)}: environment variable {name} is not set; set it, or use a password_file"
-            )
-        return os.environ[name]
-
-    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", replace, value)
 
 
 def _describe(item: Any) -> str:

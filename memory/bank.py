@@ -1,6 +1,6 @@
 """The bounded memory of one camera: at most M carriers, preallocated, in time order, and the last k frames in detail.
 
-    slots   keys [L, Hkv, M, Dh]   written in place, never moved
+    lane    keys and values [L, Hkv, M, Dh] in slots: written in place, never moved, read in place by the next frame
     order   [ slot of oldest, ..., slot of newest ]   time order is a list of slot numbers
     free    slots not in order; len(order) + len(free) == M, always
 
@@ -10,21 +10,22 @@ A question gets a `MemoryView`, which is a copy: asking changes nothing. One thr
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from memory.detail import Detail, Item
 from memory.retain import Choice, Retain, Rows
 from memory.snapshot import State, remainder
 from memory.view import MemoryView, Moment
+from stream.encoder import Work
 from stream.errors import SnapshotError
-from stream.kv import Past
+from stream.kv import Extent, Lane, Past
 from stream.model import Geometry
 from stream.positions import Positions
-from stream.types import Budget, Carrier, Span
+from stream.types import Budget, Carrier, Frame, Span
 
 
 @dataclass(slots=True)
@@ -47,19 +48,19 @@ class Policy:
 
 
 class MemoryBank:
-    """See the module. Bytes held never exceed `limit_bytes` of tensors, plus one JPEG a carrier."""
+    """See the module. All tensors, `held_bytes` of them, are made at the start; there is one JPEG a carrier beside."""
 
     def __init__(self, camera: str, geometry: Geometry, policy: Policy) -> None:
         self.camera, self.geometry, self.policy = camera, geometry, policy
         geo, size = geometry, policy.budget.carriers
-        empty = torch.zeros(0, dtype=geo.dtype, device=geo.device)
-        self._keys = empty.new_zeros(geo.layers, geo.kv_heads, size, geo.head_width)  # [L, Hkv, M, Dh]
-        self._values = torch.zeros_like(self._keys)
+        empty = torch.zeros(geo.layers, geo.kv_heads, 0, geo.head_width, dtype=geo.dtype, device=geo.device)
+        self._lane = Lane(empty, Extent(policy.positions.system, size, geo.visual + 1))
+        self._keys, self._values = self._lane.raw, self._lane.values  # [L, Hkv, M, Dh]
         self._digests = empty.new_zeros(size, geo.width)  # [M, D]
         self._entries: list[_Entry | None] = [None] * size
         self._order: list[int] = []
         self._free = list(range(size - 1, -1, -1))
-        self._detail: deque[Carrier] = deque(maxlen=policy.budget.detail_frames)
+        self._detail = Detail(geometry, policy.budget.detail_frames)
         self._rng = torch.Generator().manual_seed(policy.seed)
         self._newest_frame = -1
         self._sealed = False
@@ -94,22 +95,19 @@ class MemoryBank:
         return None if entry is None else entry.span.last_s
 
     @property
-    def limit_bytes(self) -> int:
-        """Tensor bytes of a full bank: a hard limit, most of it allocated at the start."""
-        geo, budget = self.geometry, self.policy.budget
-        slot = geo.carrier_bytes + geo.width * geo.dtype.itemsize
-        return budget.carriers * slot + budget.detail_frames * (geo.carrier_bytes * (geo.visual + 1) + slot)
-
-    @property
     def held_bytes(self) -> int:
-        """Tensor bytes held now."""
-        tensors = [self._keys, self._values, self._digests]
-        for item in self._detail:
-            tensors += [item.keys, item.values, item.digest, item.detail_keys, item.detail_values]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        """Tensor bytes: the same at every moment of the bank's life."""
+        return self._lane.nbytes + self._detail.nbytes + self._digests.numel() * self._digests.element_size()
+
+    def work(self, frame: Frame) -> Work:
+        """What absorbing `frame` takes: the lane with every carrier where it stands then. Nothing is copied."""
+        now_s = frame.wall_s
+        slots = torch.tensor(self._order, dtype=torch.long)
+        self._lane.place(slots, self.policy.positions.carriers(self.spans, now_s))
+        return Work(frame, self._lane, self.next_positions(now_s))
 
     def past(self, now_s: float) -> Past:
-        """What the next frame may look back on: all carriers."""
+        """What the next frame may look back on, as a copy: all carriers."""
         slots = torch.tensor(self._order, dtype=torch.long, device=self._keys.device)
         positions = self.policy.positions.carriers(self.spans, now_s)
         return Past(self._keys[:, :, slots], self._values[:, :, slots], positions)
@@ -129,8 +127,7 @@ class MemoryBank:
         self._write(slot, carrier)
         self._entries[slot] = _Entry(carrier.frame, carrier.span, carrier.jpeg)
         self._order.append(slot)
-        if self._detail.maxlen and carrier.detail_keys.shape[2] > 0:  # a carrier from the archive has none
-            self._detail.append(_compact(carrier))
+        self._detail.add(carrier)
         self._newest_frame, self._sealed = carrier.frame, False
         self.absorbed += 1
         return choice
@@ -165,7 +162,7 @@ class MemoryBank:
             rank = bisect_left(frames, item.frame)
             if rank == len(frames) or not item.span.overlaps(since_s, until_s):
                 continue
-            where = scheme.frame(rank, item.span, now_s)[:-1]
+            where = scheme.frame(rank, item.span, now_s)[: item.detail_keys.shape[2]]
             parts.append(Past(item.detail_keys, item.detail_values, where))
             source += [rank] * len(where)
         return MemoryView(
@@ -197,17 +194,17 @@ class MemoryBank:
                 entry.span = left
                 self._sealed = self._sealed or rank == len(order) - 1
         self._sealed = self._sealed or len(order) - 1 in gone  # else a span before would grow over what was erased
-        detail = list(self._detail)
-        self._detail.clear()
-        for item in detail:
+
+        def stays(item: Item) -> bool:
             owner = bisect_left(frames, item.frame)  # the one that took the frame in, where it is not held itself
-            if owner not in gone and remainder(item.span, since_s, until_s) is not None:
-                self._detail.append(item)
+            return owner not in gone and remainder(item.span, since_s, until_s) is not None
+
+        self._detail.keep(stays)
         freed = [order[rank] for rank in sorted(gone)]
+        self._lane.free(freed)
         for slot in freed:
             self._entries[slot] = None
-            for tensor in (self._keys[:, :, slot], self._values[:, :, slot], self._digests[slot]):
-                tensor.zero_()
+            self._digests[slot].zero_()
         self._order = [slot for rank, slot in enumerate(order) if rank not in gone]
         self._free += freed
         return len(freed)
@@ -251,6 +248,8 @@ class MemoryBank:
         rows = zip(state.frames, state.spans, state.jpegs, strict=True)
         self._entries[:count] = [_Entry(frame, span, jpeg) for frame, span, jpeg in rows]
         self._order, self._free = list(range(count)), list(range(size - 1, count - 1, -1))
+        for slot in self._order:
+            self._lane.hold(slot)
         self.absorbed, self.evicted = state.absorbed, state.evicted + held - count
         self._newest_frame, self._sealed = state.newest_frame, True
 
@@ -262,9 +261,10 @@ class MemoryBank:
         assert all(self._entries[slot] is None for slot in self._free), "a free slot is occupied"
         assert all(entry.frame <= self._newest_frame for entry in held), "held, but never absorbed"
         spare = torch.tensor(self._free, dtype=torch.long, device=self._digests.device)
-        parts = (self._keys[:, :, spare], self._values[:, :, spare], self._digests[spare])
+        turned = self._lane.keys[:, :, self._lane.extent.system + spare]
+        parts = (self._keys[:, :, spare], turned, self._values[:, :, spare], self._digests[spare])
         assert not any(part.any() for part in parts), "a free slot still holds what was forgotten"
-        assert self.held_bytes <= self.limit_bytes, f"{self.held_bytes} bytes held, limit {self.limit_bytes}"
+        assert self._lane.held() == sorted(self._order), "a frame would read other slots than those that are held"
 
     def _check_fit(self, state: State) -> None:
         """Raises SnapshotError unless this bank can go on from `state`; takes over its random generator."""
@@ -290,6 +290,7 @@ class MemoryBank:
         self._keys[:, :, slot] = carrier.keys
         self._values[:, :, slot] = carrier.values
         self._digests[slot] = carrier.digest
+        self._lane.hold(slot)
 
     def _make_room(self, newest: Carrier) -> tuple[Choice, Carrier]:
         """Free one slot by the policy's choice; returns it, and `newest` as it is to be stored."""
@@ -328,20 +329,8 @@ class MemoryBank:
                 for tensor in (self._keys, self._values):
                     tensor[:, :, target] = tensor[:, :, slot] * share + tensor[:, :, target] * (1 - share)
                 self._digests[target] = old[2] * share + self._digests[target] * (1 - share)
+                self._lane.hold(target)
         if into is None:
             return replace(newest, span=joined)
         into.span = joined
         return newest
-
-
-def _compact(carrier: Carrier) -> Carrier:
-    """The carrier with tensors of its own: views would keep a whole batch's cache alive."""
-    return replace(
-        carrier,
-        digest=carrier.digest.clone(),
-        keys=carrier.keys.clone(),
-        values=carrier.values.clone(),
-        detail_keys=carrier.detail_keys.clone(),
-        detail_values=carrier.detail_values.clone(),
-        jpeg=b"",
-    )

@@ -1,17 +1,19 @@
 """The attention function that reads carriers: registered with transformers, so no forward is ever replaced.
 
 The text model's rotary module is disarmed (`stream/rope.py`), so queries and keys arrive un-rotated. What to do with
-them stands in a `Plan` that travels through the model as a keyword argument:
+them stands in a `Reading` that travels through the model as a keyword argument:
 
-    queries   [==== block 0 ====][==== block 1 ====] ...      the daemon: one block, keys rotated by the cache
-    keys      each block reads some keys, each at a           one-shot with evictions: one block a frame
-              position of its own, under its own mask
+    Side    [ tokens for store 0 | for store 1 | ... ]     the daemon: cameras' frames, or all questions in flight,
+            each turned once, written, read in place       flat in one row: nothing is padded, nothing copied
+    Plan    [== block 0 ==][== block 1 ==] ...             one-shot with evictions: one block a frame, each reads
+                                                           keys at positions of its own, under its own mask
 
-Training has a plan of its own (`stream/train/unroll.py`), which reads the same rule for a whole clip at once.
+Training has a reading of its own (`stream/train/unroll.py`), which has the same rule for a whole clip at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,21 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
-from stream.rope import Rotation
+from stream.kv import Store
+from stream.rope import Rope, Rotation
 from stream.types import Pointer
 
 NAME = "longwatch"
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Consecutive queries that share key positions."""
-
-    first: int  # queries first .. last-1
-    last: int
-    queries: Rotation  # of those queries
-    keys: Rotation | None  # of all keys; None: they come rotated from the cache
-    mask: Tensor  # bool [B or 1, 1, Q, K], True = may read
 
 
 class Reading(Protocol):
@@ -46,21 +38,28 @@ class Reading(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive queries that share key positions."""
+
+    first: int  # queries first .. last-1
+    last: int
+    queries: Rotation  # of those queries
+    keys: Rotation  # of all keys
+    mask: Tensor  # bool [B or 1, 1, Q, K], True = may read
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """Blocks of queries. `mass` collects, when given, the attention of the last query (see `Mass`)."""
+    """Blocks of queries over the forward's own keys."""
 
     blocks: tuple[Block, ...]
-    mass: Mass | None = None
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:  # noqa: ARG002
         """See Reading."""
-        outs = [_block(block, query, key, value, scale) for block in self.blocks]
-        if self.mass is not None:
-            last = self.blocks[-1]
-            own = query[:, :, last.first : last.last]
-            self.mass.look(own)
-            if self.mass.wants(layer):
-                self.mass.add(_weights(last, own[:, :, -1:], key, scale)[:, :, 0])
+        outs = []
+        for block in self.blocks:
+            own = block.queries(query[:, :, block.first : block.last])
+            outs.append(_attend(own, block.keys(key), value, block.mask, scale))
         return outs[0] if len(outs) == 1 else torch.cat(outs, dim=2)
 
 
@@ -97,6 +96,51 @@ class Mass:
         self.layers += 1
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one store's rows contribute to a forward."""
+
+    embeds: Tensor  # [B, T, D]
+    positions: Tensor  # [B, T] or [1, T], float32
+    store: Store
+    mass: Mass | None = None  # collects the attention of the newest query
+
+
+class Side:
+    """Steps side by side in one row of tokens [1, sum of B x T]. One forward uses it up."""
+
+    def __init__(self, steps: Sequence[Step], rope: Rope) -> None:
+        self._parts: list[tuple[Step, Tensor | None, int, int]] = []  # with its mask, and where its tokens are
+        end = 0
+        for step in steps:
+            rows, count = step.embeds.shape[:2]
+            begin, end = end, end + rows * count
+            self._parts.append((step, step.store.begin(count), begin, end))
+        self.embeds = torch.cat([step.embeds.flatten(0, 1) for step in steps])[None]
+        where = [step.positions.expand(step.embeds.shape[:2]).flatten() for step in steps]
+        self._turn = rope.at(torch.cat(where)[None].to(self.embeds.device), self.embeds)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """See Reading."""
+        asked, turned = self._turn(query), self._turn(key)
+        whole = query.new_empty(query.transpose(1, 2).shape)  # [1, tokens, heads, Dh]
+        for step, mask, begin, end in self._parts:
+            shape = step.embeds.shape[:2]
+            own, raw, new, val = (_rows(item, begin, end, shape) for item in (asked, key, turned, value))
+            keys, values = step.store.put(layer, raw, new, val)
+            out = _attend(own, keys, values, mask, scale)
+            whole[0, begin:end] = out.transpose(1, 2).flatten(0, 1)
+            if step.mass is not None:
+                step.mass.look(_rows(query, begin, end, shape))
+                if step.mass.wants(layer):
+                    step.mass.add(_weights(own[:, :, -1:], keys, mask, scale))
+        return whole.transpose(1, 2)
+
+    def split(self, hidden: Tensor) -> list[Tensor]:
+        """[1, tokens, D] -> one [B, T, D] a step."""
+        return [hidden[0, begin:end].view(step.embeds.shape) for step, _, begin, end in self._parts]
+
+
 def install(language_model: nn.Module) -> None:
     """Make a Hugging Face text model attend through `read`."""
     AttentionInterface.register(NAME, read)
@@ -117,16 +161,17 @@ def read(
     return out.transpose(1, 2).contiguous(), None
 
 
-def _block(block: Block, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    turned = block.queries(query[:, :, block.first : block.last])
-    keys = key if block.keys is None else block.keys(key)
-    return F.scaled_dot_product_attention(turned, keys, value, attn_mask=block.mask, scale=scale, enable_gqa=True)
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=True)
 
 
-def _weights(block: Block, query: Tensor, key: Tensor, scale: float) -> Tensor:
-    """Softmax weights [B, heads, 1, K] of the block's last query."""
-    rotation = Rotation(block.queries.cos[..., -1:, :], block.queries.sin[..., -1:, :])
-    keys = key if block.keys is None else block.keys(key)
-    keys = keys.repeat_interleave(query.shape[1] // keys.shape[1], 1)
-    scores = (rotation(query) @ keys.transpose(2, 3)).float() * scale
-    return scores.masked_fill(~block.mask[:, :, -1:], float("-inf")).softmax(-1)
+def _rows(states: Tensor, begin: int, end: int, shape: torch.Size) -> Tensor:
+    """[1, heads, tokens, Dh] -> the tokens of one step [B, heads, T, Dh], a view."""
+    return states[0, :, begin:end].view(states.shape[1], *shape, states.shape[3]).transpose(0, 1)
+
+
+def _weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Softmax weights [B, heads, K] of one `query` [B, heads, 1, Dh] over `key` [B, Hkv, K, Dh]."""
+    groups = query.reshape(query.shape[0], key.shape[1], -1, query.shape[3])  # [B, Hkv, heads a group, Dh]
+    scores = (groups @ key.transpose(2, 3)).float().flatten(1, 2) * scale
+    return (scores if mask is None else scores + mask[:, :, -1]).softmax(-1)

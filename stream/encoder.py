@@ -1,64 +1,97 @@
 """Frames -> carriers, for all cameras that have a frame ready, in one forward.
 
-    images --tower, projector, pooling--> visual tokens --carrier input--> [ E_1 .. E_N  C ]
-    [ E_1 .. E_N  C ] on top of (system prompt + what that camera remembers) --language model--> K, V of C
+    images --tower, projector, pooling--> visual tokens --reduce--> fewer --carrier input--> [ E_1 .. E_n  C ]
+    [ E_1 .. E_n  C ] on top of (system prompt + what that camera remembers) --language model--> K, V of C
 
-What is remembered comes in as an argument: this file knows no bank.
+What is remembered stands in the camera's lane, which comes in as an argument: this file knows no bank.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from stream.attention import Step
 from stream.carrier import CarrierInput
-from stream.kv import Past
+from stream.kv import Lane
 from stream.model import Model
-from stream.types import Carrier, Frame, Span
+from stream.reduce import Reduce
+from stream.reduce.none import Nothing
+from stream.reuse import Reuse
+from stream.stages import OFF, Stages
+from stream.types import Carrier, Frame, Span, VisualTokens
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One frame to absorb, and what it may look back on."""
+    """One frame to absorb, and where. A camera's next work is made when this one was absorbed and remembered."""
 
     frame: Frame
-    past: Past  # the camera's remembered carriers
+    lane: Lane  # of the camera, its slots placed for this frame
     positions: Tensor  # float32 [N+1] of the visual tokens and the carrier
 
 
+@dataclass
 class Encoder:
     """The pipeline from picture to carrier over one model."""
 
-    def __init__(self, model: Model, carrier: CarrierInput) -> None:
-        self.model, self.carrier = model, carrier
+    model: Model
+    carrier: CarrierInput
+    reduce: Reduce = field(default_factory=Nothing)
+    reuse: Reuse | None = None  # of visual tokens, where a picture repeats
+    stages: Stages = OFF
 
     @torch.inference_mode()
     def absorb(self, batch: Sequence[Work]) -> list[Carrier]:
-        """Carriers of a batch of frames, one a camera. A batch gives what its frames give one by one."""
-        tokens = self.model.encode(np.stack([work.frame.image for work in batch]))
-        inputs = [self.carrier.embed(item) for item in tokens]
-        embeds = torch.stack(
-            [torch.cat((item.feats, own[None])) for item, own in zip(tokens, inputs, strict=True)]
-        )  # [B, N+1, D]
-        slab = self.model.slab([work.past for work in batch], embeds.shape[1])
-        self.model.forward(embeds, torch.stack([work.positions for work in batch]), slab)
-        keys = torch.stack([keys for keys, _ in slab.fresh])  # [L, B, Hkv, N+1, Dh]
-        values = torch.stack([values for _, values in slab.fresh])
-        return [
-            Carrier(
-                camera=work.frame.camera,
-                frame=work.frame.index,
-                span=Span(work.frame.wall_s, work.frame.wall_s),
-                digest=inputs[row],
-                keys=keys[:, row, :, -1],
-                values=values[:, row, :, -1],
-                detail_keys=keys[:, row, :, :-1],
-                detail_values=values[:, row, :, :-1],
-                jpeg=work.frame.jpeg,
+        """Carriers of a batch of frames, one a camera. A batch gives what its frames give one by one.
+
+        `detail_*` are views of the camera's lane: its next frame overwrites them.
+        """
+        with self.stages.span("tower"):
+            seen = self._see([work.frame for work in batch])
+        with self.stages.span("carrier"):
+            tokens = [self.reduce.reduce(own, work.frame.score) for own, work in zip(seen, batch, strict=True)]
+            inputs = [self.carrier.embed(own) for own in tokens]
+        with self.stages.span("rotate"):
+            for work in batch:
+                self.model.prepare(work.lane)
+        with self.stages.span("language"):
+            self.model.forward_all(
+                [_step(work, own.feats, last) for work, own, last in zip(batch, tokens, inputs, strict=True)]
             )
-            for row, work in enumerate(batch)
-        ]
+        return [_carrier(work, digest) for work, digest in zip(batch, inputs, strict=True)]
+
+    def _see(self, frames: Sequence[Frame]) -> list[VisualTokens]:
+        """The frames' visual tokens; of pictures that repeat, those of the last time."""
+        if self.reuse is not None:
+            return self.reuse.encode(frames, self.model.encode)
+        return self.model.encode(np.stack([frame.image for frame in frames]))
+
+
+def _step(work: Work, feats: Tensor, carrier: Tensor) -> Step:
+    """The frame's n <= N tokens and its carrier, which always has the last position."""
+    count = feats.shape[0]
+    where = work.positions
+    if count + 1 < len(where):
+        where = torch.cat((where[:count], where[-1:]))
+    return Step(torch.cat((feats, carrier[None]))[None], where[None], work.lane)
+
+
+def _carrier(work: Work, digest: Tensor) -> Carrier:
+    keys, values = work.lane.fresh()  # [L, Hkv, n+1, Dh]
+    frame = work.frame
+    return Carrier(
+        camera=frame.camera,
+        frame=frame.index,
+        span=Span(frame.wall_s, frame.wall_s),
+        digest=digest,
+        keys=keys[:, :, -1].clone(),
+        values=values[:, :, -1].clone(),
+        detail_keys=keys[:, :, :-1],
+        detail_values=values[:, :, :-1],
+        jpeg=frame.jpeg,
+    )

@@ -23,6 +23,11 @@ from stream.types import Span
 class Positions(Protocol):
     """Positions of everything a forward reads or writes. All results are float32."""
 
+    @property
+    def system(self) -> int:
+        """S, tokens of the system prompt; positions from there on are given out."""
+        ...
+
     def carriers(self, spans: Sequence[Span], now_s: float) -> Tensor:
         """Of the remembered carriers [n], in time order."""
         ...

@@ -25,6 +25,13 @@ class Rotation:
         turned = torch.cat((-states[..., half:], states[..., :half]), dim=-1)
         return states * self.cos + turned * self.sin
 
+    def into(self, out: Tensor, states: Tensor) -> None:
+        """The same, written to `out`, which is no part of `states`: nothing is allocated."""
+        half = states.shape[-1] // 2
+        torch.mul(states, self.cos, out=out)
+        out[..., :half].addcmul_(states[..., half:], self.sin[..., :half], value=-1.0)
+        out[..., half:].addcmul_(states[..., :half], self.sin[..., half:])
+
     def take(self, index: Tensor) -> Rotation:
         """The rotations of positions `index` [K] only."""
         return Rotation(self.cos[..., index, :], self.sin[..., index, :])

@@ -10,7 +10,7 @@ import numpy as np
 from memory import retain
 from memory.bank import MemoryBank, Policy
 from stream import carrier
-from stream.encoder import Encoder, Work
+from stream.encoder import Encoder
 from stream.model import tiny
 from stream.model.card import Card
 from stream.model.llava_onevision import LlavaOnevision
@@ -58,8 +58,7 @@ def make_encoder(model: LlavaOnevision) -> Encoder:
 
 def absorb(encoder: Encoder, bank: MemoryBank, frame: Frame) -> Carrier:
     """One frame through encoder and bank."""
-    work = Work(frame, bank.past(frame.wall_s), bank.next_positions(frame.wall_s))
-    made = encoder.absorb([work])[0]
+    made = encoder.absorb([bank.work(frame)])[0]
     bank.add(made)
     return made
 

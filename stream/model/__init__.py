@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from stream.attention import Mass
-    from stream.kv import Past, Slab
+    from stream.attention import Mass, Step
+    from stream.kv import Lane, Past, Slab, Store
     from stream.types import Pointer, Trust, VisualTokens
 
 TABLE: dict[str, str] = {"llava_onevision": "stream.model.llava_onevision:LlavaOnevision"}
@@ -71,8 +71,16 @@ class Model(Protocol):
         """A cache over the system prompt and one past per row, with `room` for new tokens."""
         ...
 
-    def forward(self, embeds: Tensor, positions: Tensor, slab: Slab, mass: Mass | None = None) -> Tensor:
-        """Run [B, T, D] at `positions` [B, T] on top of `slab`, causal among themselves; hidden states [B, T, D]."""
+    def prepare(self, lane: Lane) -> None:
+        """Bring a camera's lane up to date for a forward: system prompt in front, slots turned to where they stand."""
+        ...
+
+    def forward(self, embeds: Tensor, positions: Tensor, store: Store, mass: Mass | None = None) -> Tensor:
+        """Run [B, T, D] at `positions` [B, T] on top of `store`, causal among themselves; hidden states [B, T, D]."""
+        ...
+
+    def forward_all(self, steps: Sequence[Step]) -> list[Tensor]:
+        """Several such steps in one forward, which reads the weights once; their hidden states."""
         ...
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -15,13 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stream.attention import Block, Mass, Plan, Reading, install
-from stream.kv import Past, Slab
+from stream.attention import Mass, Reading, Side, Step, install
+from stream.kv import Extent, Lane, Past, Slab, Store
 from stream.marks import MARKS
 from stream.model import Geometry
 from stream.model.card import Card
 from stream.rope import disarm
-from stream.rule import causal
 from stream.types import VisualTokens
 
 SAMPLED = 64  # values of each parameter that make a checkpoint's identity
@@ -113,12 +112,10 @@ class LlavaOnevision:
             geo = self.geometry
             ids = self.system_ids()
             none = torch.zeros(geo.layers, geo.kv_heads, 0, geo.head_width, dtype=geo.dtype, device=geo.device)
-            slab = Slab([Past(none, none, torch.zeros(0))], len(ids), self.rope)
+            lane = Lane(none, Extent(system=0, slots=0, tokens=len(ids)))
             positions = torch.arange(len(ids), dtype=torch.float32)
-            self.forward(self.embed(torch.tensor([ids])), positions[None], slab)
-            keys = torch.stack([keys[0] for keys, _ in slab.fresh])
-            values = torch.stack([values[0] for _, values in slab.fresh])
-            self._system = Past(keys.clone(), values.clone(), positions)
+            self.forward(self.embed(torch.tensor([ids])), positions[None], lane)
+            self._system = Past(*lane.fresh(), positions)  # the lane ends here: nothing overwrites them
         return self._system
 
     def system_ids(self) -> list[int]:
@@ -132,20 +129,28 @@ class LlavaOnevision:
         return Slab([Past.join([system, past]) for past in pasts], room, self.rope)
 
     @torch.inference_mode()
-    def forward(self, embeds: Tensor, positions: Tensor, slab: Slab, mass: Mass | None = None) -> Tensor:
-        """See `Model.forward`."""
-        positions = positions.to(self.geometry.device)
-        slab.extend(positions)
-        length = embeds.shape[1]
-        block = Block(0, length, self.rope.at(positions, embeds), None, slab.mask(causal(length)))
-        return self.run(embeds, Plan((block,), mass), slab)
+    def prepare(self, lane: Lane) -> None:
+        """See `Model.prepare`."""
+        if not lane.primed:
+            lane.prime(self.system(), self.rope)
+        lane.turn(self.rope)
 
-    def run(self, embeds: Tensor, plan: Reading, slab: Slab | None = None) -> Tensor:
+    @torch.inference_mode()
+    def forward(self, embeds: Tensor, positions: Tensor, store: Store, mass: Mass | None = None) -> Tensor:
+        """See `Model.forward`."""
+        return self.forward_all([Step(embeds, positions, store, mass)])[0]
+
+    @torch.inference_mode()
+    def forward_all(self, steps: Sequence[Step]) -> list[Tensor]:
+        """See `Model.forward_all`."""
+        side = Side(steps, self.rope)
+        return side.split(self.run(side.embeds, side))
+
+    def run(self, embeds: Tensor, plan: Reading) -> Tensor:
         """The language model over `embeds` [B, T, D] under `plan`; hidden states [B, T, D]."""
         out = self.language(
             inputs_embeds=embeds,
-            past_key_values=slab,
-            use_cache=slab is not None,
+            use_cache=False,  # whoever reads keeps the keys
             position_ids=torch.zeros(1, 1, dtype=torch.long, device=embeds.device),  # positions are in the plan
             plan=plan,
         )

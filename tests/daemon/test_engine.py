@@ -4,74 +4,18 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from daemon.engine import Camera, Engine
 from daemon.gaps import GapLog
 from daemon.job import Sinks
 from daemon.messages import Answer, Query
-from daemon.metrics import Counters
-from daemon.outlook import Outlook
-from daemon.recaller import Recaller
-from daemon.settings import AnswerSettings
-from memory.recall.all import All
-from memory.recall.search import How, Limits
-from stream.mailbox import Mailbox
 from stream.model.llava_onevision import LlavaOnevision
-from stream.types import Frame
+from tests.daemon.driven import Bench
 from tests.memory.test_bank import state
-from tests.models import make_bank, make_encoder, random_frames, random_model
+from tests.models import random_frames, random_model
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-
-
-class Clock:
-    """Time that moves when told."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def wall_s(self) -> float:
-        return self.now_s
-
-    def monotonic_s(self) -> float:
-        return self.now_s
-
-
-class Bench:
-    """An engine driven by hand, one turn at a time."""
-
-    def __init__(self, model: LlavaOnevision, cameras: int = 1, gaps: GapLog | None = None, **settings: Any) -> None:
-        self.clock, self.counters = Clock(), Counters()
-        self.encoder = make_encoder(model)
-        self.cameras = {
-            f"cam{number}": Camera(Mailbox(2), make_bank(model, 6, 2, camera=f"cam{number}"))
-            for number in range(cameras)
-        }
-        self.newest: dict[str, float] = {}
-        outlook = Outlook(newest_s=self.newest.get, gaps=(gaps or GapLog()).between, clock=self.clock)
-        limits = AnswerSettings(**{"max_tokens": 4, **settings})
-        how = How(make_bank(model, 6, 2).policy.positions, model.geometry.visual, Limits(6))
-        self.engine = Engine(self.encoder, Recaller(All(), how), self.cameras, limits, outlook, self.counters)
-        self.answers: list[Answer] = []
-        self.chunks: list[tuple[str, str]] = []
-
-    def frames(self, count: int = 1, camera: str = "cam0", seed: int = 0, first: int = 0) -> None:
-        for frame in random_frames(first + count, seed, camera)[first:]:
-            self.cameras[camera].mailbox.put(frame)
-            self.engine.notify()
-            self.engine.turn()
-
-    def ask(self, query_id: str = "q", **fields: Any) -> None:
-        query = Query(**{"id": query_id, "question": "what?", "received_s": self.clock.now_s, **fields})
-        self.engine.ask(query, Sinks(lambda text: self.chunks.append((query_id, text)), self.answers.append))
-
-    def settle(self, turns: int = 40) -> list[Answer]:
-        for _ in range(turns):
-            self.engine.turn()
-        return self.answers
 
 
 @pytest.fixture(scope="module")
@@ -120,27 +64,6 @@ def test_nothing_seen_is_no_evidence(model: LlavaOnevision) -> None:
     assert elsewhere.memory_from_s == 1000.0
 
 
-def test_a_passed_deadline_is_expired_and_a_full_queue_busy(model: LlavaOnevision) -> None:
-    bench = Bench(model, max_queue=2)
-    bench.frames(2)
-    bench.ask("late", deadline_s=999.0)
-    bench.ask("fine")
-    bench.ask("too-many")
-    assert [(answer.id, answer.status) for answer in bench.answers] == [("too-many", "busy")]
-    statuses = {answer.id: answer.status for answer in bench.settle()}
-    assert statuses == {"too-many": "busy", "late": "expired", "fine": "ok"}
-
-
-def test_a_deadline_passes_while_the_answer_is_written(model: LlavaOnevision) -> None:
-    bench = Bench(model, max_tokens=64)
-    bench.frames(2)
-    bench.ask("slow", deadline_s=1001.0)
-    bench.engine.turn()
-    assert not bench.answers
-    bench.clock.now_s = 1002.0
-    assert [answer.status for answer in bench.settle(2)] == ["expired"]
-
-
 def test_a_question_that_does_not_fit_is_an_error(model: LlavaOnevision) -> None:
     bench = Bench(model)
     bench.frames(2)
@@ -182,36 +105,6 @@ def test_gaps_inside_the_asked_range_are_named(model: LlavaOnevision) -> None:
         (990.0, None, "refused"),
     ]
     assert [gap.since_s for gap in late] == [990.0]
-
-
-def test_cameras_are_absorbed_in_one_batch(model: LlavaOnevision, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(model, cameras=3)
-    sizes = []
-    whole = bench.encoder.absorb
-    monkeypatch.setattr(bench.encoder, "absorb", lambda work: (sizes.append(len(work)), whole(work))[1])
-    for number in range(3):
-        bench.cameras[f"cam{number}"].mailbox.put(random_frames(1, number, f"cam{number}")[0])
-    bench.engine.notify()
-    bench.engine.turn()
-    assert sizes == [3]
-    assert [len(camera.bank) for camera in bench.cameras.values()] == [1, 1, 1]
-
-
-def test_questions_go_before_frames(model: LlavaOnevision, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(model, max_tokens=8)
-    bench.frames(2)
-    order: list[str] = []
-    whole = bench.encoder.absorb
-    monkeypatch.setattr(bench.encoder, "absorb", lambda work: (order.append("frame"), whole(work))[1])
-    bench.engine._turn_s = float("inf")  # frames have just had their turn
-    for frame in random_frames(4, 0, "cam0")[2:]:
-        bench.cameras["cam0"].mailbox.put(frame)
-    bench.engine.notify()
-    query = Query(id="q", question="what?")
-    bench.engine.ask(query, Sinks(lambda _text: order.append("token"), lambda _answer: order.append("answer")))
-    for _ in range(20):
-        bench.engine.turn()
-    assert order.index("answer") < order.index("frame")
 
 
 def test_a_fault_of_one_question_does_not_reach_the_others(
@@ -301,15 +194,3 @@ def test_frames_of_a_replaced_reader_are_passed_over(model: LlavaOnevision) -> N
     bench.settle(2)
     assert bench.cameras["cam0"].bank.frames == [0, 1, 2, 3]
     assert bench.counters.value("frames_stale") == 1
-
-
-def test_frames_wait_in_the_mailbox_not_in_a_queue(model: LlavaOnevision) -> None:
-    bench = Bench(model)
-    frames: list[Frame] = random_frames(10, 0, "cam0")
-    for frame in frames:
-        bench.cameras["cam0"].mailbox.put(frame)
-    bench.engine.notify()
-    bench.settle(5)
-    counts = bench.cameras["cam0"].mailbox.counts()
-    assert (counts.taken, counts.dropped) == (2, 8)
-    assert bench.cameras["cam0"].bank.frames == [8, 9]

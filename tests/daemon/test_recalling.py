@@ -330,7 +330,7 @@ def test_frames_that_come_while_a_question_is_answered_do_not_change_the_answer(
             watch.engine.turn()  # opened, and read once
             later = watch.clock.now_s
             for _ in range(frames):
-                watch.engine._turn_s = -1.0  # frames get their turn between two words
+                watch.engine._answering_s = 60.0  # frames get their turn between two words
                 watch.watch(1)
                 watch.clock.now_s = later
             assert watch.bank().newest_frame == 8 + frames

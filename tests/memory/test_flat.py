@@ -39,7 +39,6 @@ def test_ten_thousand_frames_through_the_model() -> None:
             assert past.keys.isfinite().all()
     assert seen[0] == seen[1] == seen[2]
     assert bank.absorbed == FRAMES
-    assert bank.held_bytes <= bank.limit_bytes
 
 
 @pytest.mark.timeout(900)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,9 +28,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def all_bytes(bank: MemoryBank) -> bytes:
     """What a thief would find in a bank's own memory."""
-    tensors = [bank._keys, bank._values, bank._digests]
-    for item in bank._detail:
-        tensors += [getattr(item, name) for name in TENSORS]
+    parts = {**vars(bank._lane), "detail_keys": bank._detail._keys, "detail_values": bank._detail._values}
+    places = {"_mask", "_where", "_stands"}  # which slots are held, and their positions: nothing that was seen
+    tensors = [part for name, part in parts.items() if isinstance(part, torch.Tensor) and name not in places]
+    tensors.append(bank._digests)
     held = [entry.jpeg for entry in bank._entries if entry is not None]
     return b"|".join([*(tensor.contiguous().numpy().tobytes() for tensor in tensors), *held])
 
