@@ -2,11 +2,11 @@
 
     python bench/doless.py [--checkpoint tiny|DIR] [--geometry tiny|0.5b] [--quick] [--streams N] [--out FILE]
 
-A row is the daemon's bank (`hybrid` in `systems.py`) with one setting changed. `reduced` is the share of frames, of those
-that pass the gate, which it makes cheaper; `loss` is how many points of accuracy it costs, with its 95 % interval, and
-the questions that it lost and won against the row `as it is`. Below them the systems that any saving has to be compared
-with. Streams and questions are watchbench's (`streams.py`), most of them long and still: there is little to save where
-much happens.
+A row is the daemon's bank (`hybrid` in `systems.py`) with one setting changed. `reduced` is the share of frames, out of
+those that pass the gate, which is made cheaper; `loss` is how many points of accuracy it costs, with its 95 % interval,
+and the questions that it lost and won against the row `as it is`. Below them the systems that any saving has to be
+compared with. Streams and questions are watchbench's (`streams.py`), most of them long and still: there is little to
+save where much happens.
 
 Costs are measured apart, one frame at a time in turns, by stage; `--geometry` measures them on random weights of
 another size, since the shipped model's language model is too small for them to show. The last line is JSON.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Hashable
 from pathlib import Path
@@ -32,6 +33,26 @@ def read_yaml(path: Path) -> dict[str, Any]:
         what = "it is empty" if raw is None else f"got {type(raw).__name__}"
         raise ConfigError(f"{path}: expected `cameras:` and other sections, but {what}; see configs/example.yaml")
     return raw
+
+
+def expanded(value: Any, place: str, at: tuple[str, ...] = ()) -> Any:
+    """`value` with every `${NAME}` replaced from the environment. Raises ConfigError for one that is not set."""
+    if isinstance(value, dict):
+        return {key: expanded(item, place, (*at, str(key))) for key, item in value.items()}
+    if isinstance(value, list):
+        return [expanded(item, place, (*at, str(index))) for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in os.environ:
+            raise ConfigError(
+                f"{place}: {'.'.join(at)}: environment variable {name} is not set; set it, or use a password_file"
+            )
+        return os.environ[name]
+
+    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", replace, value)
 
 
 class _Loader(yaml.SafeLoader):
