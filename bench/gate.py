@@ -36,6 +36,7 @@ class Timed:
     """A gate with a stopwatch."""
 
     paper: ClassVar[Paper] = Paper("stopwatch", "", "baseline")
+    looks: ClassVar[bool] = True
 
     def __init__(self, gate: Chain) -> None:
         self._gate = gate

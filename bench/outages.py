@@ -20,7 +20,7 @@ import av
 from daemon.gaps import GapLog
 from daemon.messages import Gap
 from stream import gate
-from stream.capture import Capture, CaptureConfig, Picture, VideoInfo
+from stream.capture import Capture, CaptureConfig, Picture, VideoInfo, VideoPacket
 from stream.errors import CameraError, CameraTimeout
 from stream.source import Source, SourceConfig, StateChange, Surroundings
 from stream.train.events import Fault
@@ -109,9 +109,19 @@ class _Opened:
         """See Capture."""
         return VideoInfo("h264", SIDE_PX, SIDE_PX, PICTURES_A_S)
 
-    def pictures(self) -> Iterator[Picture]:
+    def packets(self) -> Iterator[VideoPacket]:
         """See Capture."""
-        return self.camera.pictures(self.timeout_s)
+        for picture in self.camera.pictures(self.timeout_s):
+            yield VideoPacket(picture.pts_s, 1, key=True, raw=picture)
+
+    def decode(self, packet: VideoPacket) -> list[Picture]:
+        """See Capture."""
+        assert isinstance(packet.raw, Picture)
+        return [packet.raw]
+
+    def drain(self) -> list[Picture]:
+        """See Capture."""
+        return []
 
     def close(self) -> None:
         """See Capture."""

@@ -36,7 +36,7 @@ from stream import gate
 from stream.errors import ConfigError
 from stream.mailbox import Mailbox
 from stream.source import Source, SourceConfig, StateChange, Surroundings
-from stream.types import Frame
+from stream.types import NO_THUMBNAIL, Frame
 
 ENGINE_ALLOWED_S = 60.0  # a large model on a CPU may take this long over one batch
 READER_ALLOWED_S = 75.0  # the longest back-off is 30 s, a hanging open twice its timeout
@@ -214,6 +214,7 @@ class App:
             first_index=kept.next_frame,
             black_after_s=camera.black_after_s,
             frozen_after_s=camera.frozen_after_s,
+            thrift=camera.thrift,
         )
         mailbox: Mailbox[Frame] = Mailbox(notify=self.engine.notify)
 
@@ -251,7 +252,7 @@ class App:
         for name, post in self.posts.items():
             frame = post.newest
             if camera in (None, name) and frame is not None and since_s <= frame.wall_s <= until_s:
-                post.newest = replace(frame, jpeg=b"")
+                post.newest = replace(frame, thumbnail=NO_THUMBNAIL)
                 self.link.clear_snapshot(name)
 
     def _newest_s(self, camera: str) -> float | None:

@@ -46,9 +46,10 @@ async def publish_snapshots(app: App) -> None:
         every_s = app.settings.snapshot_every_s  # a reload may change it; 0 publishes none
         for name, post in list(app.posts.items()) if every_s else ():
             frame = post.newest
-            if frame is not None and frame.jpeg and sent.get(name) != frame.index:
+            if frame is not None and frame.thumbnail and sent.get(name) != frame.index:
                 sent[name] = frame.index
-                app.link.publish_camera(camera_state(app, name), frame.jpeg)
+                jpeg = await asyncio.to_thread(frame.thumbnail.read)
+                app.link.publish_camera(camera_state(app, name), jpeg)
         await asyncio.sleep(every_s or REPORT_EVERY_S)
 
 
@@ -82,7 +83,7 @@ def camera_state(app: App, name: str) -> CameraState:
         state="degraded" if blind else "online" if stats.state == "online" else "offline",
         reason=app.gaps.reason(name) or stats.reason if blind or stats.state != "online" else "",
         at=now_s,
-        newest_age_s=None if stats.last_wall_s is None else max(0.0, now_s - stats.last_wall_s),
+        newest_age_s=None if stats.alive_wall_s is None else max(0.0, now_s - stats.alive_wall_s),
         fps=round(stats.fps, 2),
         frames_in=stats.frames_in,
         frames_kept=stats.kept - mail.dropped,

@@ -22,7 +22,6 @@ import av.error
 import av.logging
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -41,6 +40,17 @@ class Picture:
 
     pts_s: float | None  # the source's own time, seconds; starts anywhere
     frame: VideoFrame | None
+    arrived_s: float | None = None  # monotonic, of its packet, where that was held undecoded; None: it came just now
+
+
+@dataclass(frozen=True, slots=True)
+class VideoPacket:
+    """One coded frame. The last of a stream that ends has no bytes: it makes the decoder give what it still holds."""
+
+    pts_s: float | None
+    size_bytes: int
+    key: bool  # can be decoded without any packet before it
+    raw: object = None  # for `Capture.decode`
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +64,26 @@ class VideoInfo:
 
 
 class Capture(Protocol):
-    """An opened source: what `Source` reads, and what a test fakes with a list of pictures."""
+    """An opened source: what `Source` reads, and what a test fakes with a list of pictures.
+
+    Decoding is apart from receiving, so that packets can be held (`hold.py`).
+    """
 
     @property
     def info(self) -> VideoInfo:
         """Codec, size and rate."""
         ...
 
-    def pictures(self) -> Iterator[Picture]:
-        """Every decoded frame in order. Ends when the source ends; raises CameraError for every other fault."""
+    def packets(self) -> Iterator[VideoPacket]:
+        """Every packet as it comes. Ends when the source ends; raises CameraError for every other fault."""
+        ...
+
+    def decode(self, packet: VideoPacket) -> list[Picture]:
+        """The pictures that come out of the decoder with `packet`, in order of time; often one packet late."""
+        ...
+
+    def drain(self) -> list[Picture]:
+        """The pictures still inside the decoder, which then forgets all it knew: feed it a key frame next."""
         ...
 
     def close(self) -> None:
@@ -92,6 +113,12 @@ class CaptureConfig:
 
 
 Opener = Callable[[CaptureConfig], Capture]
+
+
+def pictures(capture: Capture) -> Iterator[Picture]:
+    """Every picture of `capture`, in order. Raises CameraError."""
+    for packet in capture.packets():
+        yield from capture.decode(packet)
 
 
 def open_capture(config: CaptureConfig) -> Capture:
@@ -133,8 +160,8 @@ class _Container:
         rate = self._stream.average_rate or self._stream.guessed_rate
         return VideoInfo(self._context.name, self._context.width, self._context.height, float(rate or 0))
 
-    def packets(self) -> Iterator[Packet[Stream]]:
-        """Video packets, the flushing one at last. Raises CameraTimeout when none came for `timeout_s`."""
+    def packets(self) -> Iterator[VideoPacket]:
+        """The flushing one at last. Raises CameraTimeout when none came for `timeout_s`."""
         live = self._config.kind == "live"
         heard_s = time.monotonic()
         try:
@@ -144,22 +171,37 @@ class _Container:
                     # FFmpeg hands out one held packet at its first timeout and raises at the second: do not wait
                     if live and now_s - heard_s >= self._config.timeout_s:
                         raise self._frozen()
-                    yield packet
+                    at = packet.pts if packet.pts is not None else packet.dts
+                    pts_s = None if at is None or packet.time_base is None else float(at * packet.time_base)
+                    yield VideoPacket(pts_s, packet.size, packet.is_keyframe, packet)
                     heard_s = time.monotonic()
                 elif live and now_s - heard_s >= self._config.timeout_s:
                     raise self._frozen()
         except (OSError, av.error.FFmpegError) as error:
             raise self._read_fault(error) from None
 
-    def pictures(self) -> Iterator[Picture]:
-        for packet in self.packets():
-            try:
-                frames = self._stream.decode(packet)
-            except (OSError, ValueError, av.error.FFmpegError):
-                yield Picture(None, None)
-                continue
-            for frame in frames:
-                yield Picture(frame.time, None if frame.is_corrupt else self._checked(frame))
+    def decode(self, packet: VideoPacket) -> list[Picture]:
+        """See Capture. A packet that the decoder refuses gives one damaged picture."""
+        assert isinstance(packet.raw, Packet)
+        return self._decoded(packet.raw)
+
+    def drain(self) -> list[Picture]:
+        """See Capture."""
+        found = self._decoded(None)
+        self._context.flush_buffers()
+        return found
+
+    def _decoded(self, packet: Packet[VideoStream] | None) -> list[Picture]:
+        try:
+            frames = self._context.decode(packet)
+        except (OSError, ValueError, av.error.FFmpegError):
+            return [Picture(None, None)]
+        return [Picture(self._time_s(frame), None if frame.is_corrupt else self._checked(frame)) for frame in frames]
+
+    def _time_s(self, frame: VideoFrame) -> float | None:
+        """By the stream's time base: a drained frame does not know it."""
+        base = self._stream.time_base
+        return None if frame.pts is None or base is None else float(frame.pts * base)
 
     def close(self) -> None:
         self._container.close()
@@ -261,7 +303,7 @@ def probe(url: str, seconds_s: float = 4.0, timeout_s: float = 5.0, options: Map
     keys_s: list[float] = []
     corrupt, first_frame_s = 0, 0.0
     try:
-        for picture in capture.pictures():
+        for picture in pictures(capture):
             if picture.frame is None:
                 corrupt += 1
             else:

@@ -74,9 +74,11 @@ class ClockMap:
         self._begin()
         return self._segment
 
-    def stamp(self, pts_s: float | None) -> Stamp:
-        """The stamp of a frame that arrives now with the camera's own `pts_s`."""
+    def stamp(self, pts_s: float | None, arrived_s: float | None = None) -> Stamp:
+        """The stamp of a frame with the camera's own `pts_s`, which arrives now or came at `arrived_s` (monotonic)."""
         mono_s, wall_s = self._clock.monotonic_s(), self._clock.wall_s()
+        if arrived_s is not None:
+            mono_s, wall_s = arrived_s, wall_s - (mono_s - arrived_s)
         if self._segment < 0:
             self.restart()
         if pts_s is not None and not math.isfinite(pts_s):

@@ -6,6 +6,7 @@ file, so that a replay gives the same frames every time.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections import Counter
@@ -13,26 +14,41 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from stream.capture import CaptureConfig, Opener, Picture, open_capture
-from stream.clock import Stamp
+import numpy as np
+
+from stream.capture import Capture, CaptureConfig, Opener, Picture, open_capture
+from stream.clock import Clock, Stamp, SystemClock
+from stream.doze import OFF, Doze, Thrift, moved
 from stream.errors import NoVideo
-from stream.gate import Gate
+from stream.gate import Chain, Gate
+from stream.hold import Hold, Item, Unseen
 from stream.picture import Scaler
 from stream.sight import Sight
 from stream.types import Frame, Verdict
 
 CORRUPT = "corrupt"  # reason under which damaged frames are counted
+PACKETS = "packets"  # reason under which frames are counted that were never decoded
+
+Stamper = Callable[[float | None, float | None], Stamp]  # from a picture's own pts, and when it came: see Picture
+
+_NO_IMAGE = np.empty((0, 0, 3), np.uint8)
 
 
 class Intake:
     """Turns one camera's pictures into frames. Always: `frames_in == kept + sum(skipped.values())`.
 
     Not thread-safe: it belongs to whoever reads the camera. `size` is (H, W) of the model's picture. `sight`, where
-    there is one, looks at every intact picture.
+    there is one, looks at the pictures that are scaled: those that a gate has to look at, and some more (`Thrift`).
     """
 
     def __init__(
-        self, camera: str, size: tuple[int, int], gate: Gate, first_index: int = 0, sight: Sight | None = None
+        self,
+        camera: str,
+        size: tuple[int, int],
+        gate: Gate,
+        first_index: int = 0,
+        sight: Sight | None = None,
+        thrift: Thrift = OFF,
     ) -> None:
         self.camera = camera
         self.first_index = first_index  # a camera's frames are counted over its whole life, not over its reader's
@@ -41,44 +57,86 @@ class Intake:
         self.skipped: Counter[str] = Counter()  # by reason
         self.picture_size = (0, 0)  # height and width the source sends now, px
         self.last_wall_s: float | None = None  # stamp of the newest intact frame
+        self._last_pts_s: float | None = None  # its own
         self._scaler = Scaler(size)
-        self._gate = gate
+        self._gate = gate if isinstance(gate, Chain) else Chain([gate])
         self._sight = sight
+        self._looked_s = -math.inf  # stamp of the picture that `sight` saw last
+        self._look_s = 1 / thrift.look_fps if thrift.look_fps else 0.0
+        self._thrift = thrift
+        self._doze = Doze(thrift)
 
-    def judge(self, picture: Picture, stamp: Callable[[float | None], Stamp]) -> tuple[Frame, Verdict] | None:
+    def items(self, capture: Capture, clock: Clock | None = None) -> Iterator[Item]:
+        """What comes of `capture`: pictures for `judge` or `accept`, packets that are held, and those left undecoded.
+
+        The last are counted already. Raises CameraError.
+        """
+        hold = Hold(capture, self._doze, self._differs, (clock or SystemClock()).monotonic_s)
+        for item in hold.items():
+            if isinstance(item, Unseen):
+                self.frames_in += item.count
+                self.skipped[PACKETS] += item.count
+            yield item
+
+    def judge(self, picture: Picture, stamp: Stamper) -> tuple[Frame, Verdict] | None:
         """The frame without evidence picture and what the gate says of it; None when it is damaged.
 
-        Raises CameraError when the picture cannot be scaled; it is counted as damaged then.
+        Its image is [0, 0, 3] where a gate skipped it that needs no picture. Raises CameraError when the picture
+        cannot be scaled; it is counted as damaged then.
         """
         self.frames_in += 1
         if picture.frame is None:
             self.skipped[CORRUPT] += 1
             return None
-        try:
-            image = self._scaler.rgb(picture.frame)
-        except BaseException:
-            self.skipped[CORRUPT] += 1
-            raise
+        at = stamp(picture.pts_s, picture.arrived_s)
+        frame = Frame(self.camera, self.first_index + self.frames_in - 1, at.segment, at.pts_s, at.wall_s, _NO_IMAGE)
+        verdict = self._gate.before(frame)
+        if verdict.keep or (self._sight is not None and at.wall_s - self._looked_s >= self._look_s):
+            image = self._scaled(picture)
+            if self._sight is not None:
+                self._sight.look(image, at.wall_s)
+            self._looked_s = at.wall_s
+            if verdict.keep:
+                frame = dataclasses.replace(frame, image=image)
+                verdict = self._gate.after(frame, verdict)
+                self._doze.judged(verdict, at.wall_s)
         self.picture_size = (picture.frame.height, picture.frame.width)
-        at = stamp(picture.pts_s)
-        self.last_wall_s = at.wall_s
-        if self._sight is not None:
-            self._sight.look(image, at.wall_s)
-        frame = Frame(self.camera, self.first_index + self.frames_in - 1, at.segment, at.pts_s, at.wall_s, image)
-        verdict = self._gate.judge(frame)
+        self.last_wall_s, self._last_pts_s = at.wall_s, picture.pts_s
         if verdict.keep:
             self.kept += 1
         else:
             self.skipped[verdict.reason] += 1
         return frame, verdict
 
-    def accept(self, picture: Picture, stamp: Callable[[float | None], Stamp]) -> Frame | None:
+    def accept(self, picture: Picture, stamp: Stamper) -> Frame | None:
         """The finished frame with its evidence picture, or None when it was skipped. Raises CameraError."""
         judged = self.judge(picture, stamp)
         if judged is None or picture.frame is None or not judged[1].keep:
             return None
         frame, verdict = judged
-        return dataclasses.replace(frame, jpeg=self._scaler.jpeg(picture.frame), score=verdict.score)
+        thumbnail = self._scaler.thumbnail(picture.frame)
+        if not self._thrift.lazy_thumbnails:
+            thumbnail.read()
+        return dataclasses.replace(frame, thumbnail=thumbnail, score=verdict.score)
+
+    def _scaled(self, picture: Picture) -> np.ndarray:
+        assert picture.frame is not None
+        try:
+            return self._scaler.rgb(picture.frame)
+        except BaseException:
+            self.skipped[CORRUPT] += 1
+            raise
+
+    def _differs(self, picture: Picture) -> bool:
+        """Whether the gates would keep `picture` for what it shows. They are asked on a copy: it is not its turn."""
+        if self.last_wall_s is None or picture.frame is None:
+            return True
+        step_s = 0.0 if picture.pts_s is None or self._last_pts_s is None else picture.pts_s - self._last_pts_s
+        wall_s = self.last_wall_s + max(0.0, step_s)
+        frame = Frame(
+            self.camera, self.first_index + self.frames_in, 0, wall_s, wall_s, self._scaler.rgb(picture.frame)
+        )
+        return moved(copy.deepcopy(self._gate).judge(frame))
 
 
 class FileTime:
@@ -90,8 +148,8 @@ class FileTime:
         self._base_s: float | None = None
         self._last_s = -math.inf
 
-    def stamp(self, pts_s: float | None) -> Stamp:
-        """The next stamp; segment is always 0."""
+    def stamp(self, pts_s: float | None, arrived_s: float | None = None) -> Stamp:  # noqa: ARG002
+        """The next stamp; segment is always 0. When it was read says nothing."""
         if pts_s is None or not math.isfinite(pts_s):
             at_s = max(0.0, self._last_s + self._frame_s)
         else:
@@ -106,7 +164,7 @@ class FileTime:
 def judged_file(
     path: str | Path, intake: Intake, start_wall_s: float = 0.0, opener: Opener = open_capture
 ) -> Iterator[tuple[Frame, Verdict]]:
-    """Every intact frame of a video file with its gate's verdict, as fast as it goes and the same every time.
+    """Every decoded frame of a video file with its gate's verdict, as fast as it goes and the same every time.
 
     Raises CameraError (missing, not a video, too large) or NoVideo (empty, audio only, nothing decodable).
     """
@@ -128,19 +186,18 @@ def read_file(
 def walk_file(
     path: str | Path, intake: Intake, start_wall_s: float = 0.0, opener: Opener = open_capture
 ) -> Iterator[Frame | None]:
-    """As `read_file`, with a None for every picture that was skipped: `intake.last_wall_s` says how far the file is."""
+    """As `read_file`, with a None for all that was skipped: `intake.last_wall_s` says how far the file is."""
     for picture, stamp in _timed(path, intake, start_wall_s, opener):
         yield intake.accept(picture, stamp)
 
 
-def _timed(
-    path: str | Path, intake: Intake, start_wall_s: float, opener: Opener
-) -> Iterator[tuple[Picture, Callable[[float | None], Stamp]]]:
+def _timed(path: str | Path, intake: Intake, start_wall_s: float, opener: Opener) -> Iterator[tuple[Picture, Stamper]]:
     damaged = intake.skipped[CORRUPT]
     seen = intake.frames_in
     with closing(opener(CaptureConfig(f"file://{path}"))) as capture:
         time = FileTime(start_wall_s, 1 / (capture.info.fps or 25.0))
-        for picture in capture.pictures():
-            yield picture, time.stamp
+        for item in intake.items(capture):
+            if isinstance(item, Picture):
+                yield item, time.stamp
     if intake.frames_in - seen == intake.skipped[CORRUPT] - damaged:
         raise NoVideo(f"{path}: not one frame could be decoded; is it damaged?")

@@ -6,6 +6,7 @@ tokens on black bars, and a crop would not see the edge of the scene. Evidence i
 
 from __future__ import annotations
 
+from functools import partial
 from io import BytesIO
 
 import av.error
@@ -15,6 +16,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image
 
 from stream.errors import CameraError
+from stream.types import Thumbnail
 
 EVIDENCE_WIDTH_PX = 320
 _JPEG_QUALITY = 80
@@ -35,13 +37,21 @@ class Scaler:
         """`frame` as uint8 RGB [H, W, 3], owned by the caller. Raises CameraError when it cannot be scaled."""
         return _reformat(self._model, frame, self.size)
 
-    def jpeg(self, frame: VideoFrame, width_px: int = EVIDENCE_WIDTH_PX) -> bytes:
-        """`frame` as JPEG, at most `width_px` wide and with its own aspect ratio. Raises CameraError."""
+    def thumbnail(self, frame: VideoFrame, width_px: int = EVIDENCE_WIDTH_PX) -> Thumbnail:
+        """`frame` at most `width_px` wide and with its own aspect ratio; a JPEG when read. Raises CameraError.
+
+        It is scaled at once: a full picture would keep megabytes of the decoder's memory.
+        """
         width = min(width_px, frame.width)
         height = max(1, round(frame.height * width / frame.width))
-        out = BytesIO()
-        Image.fromarray(_reformat(self._evidence, frame, (height, width))).save(out, "JPEG", quality=_JPEG_QUALITY)
-        return out.getvalue()
+        return Thumbnail(partial(jpeg, _reformat(self._evidence, frame, (height, width))))
+
+
+def jpeg(image: np.ndarray) -> bytes:
+    """uint8 RGB [H, W, 3] as JPEG."""
+    out = BytesIO()
+    Image.fromarray(image).save(out, "JPEG", quality=_JPEG_QUALITY)
+    return out.getvalue()
 
 
 def _reformat(reformatter: VideoReformatter, frame: VideoFrame, size: tuple[int, int]) -> np.ndarray:

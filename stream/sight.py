@@ -79,6 +79,7 @@ class Sight:
     def look(self, image: np.ndarray, wall_s: float) -> str:
         """The state with one more picture: uint8 RGB [H, W, 3], taken at `wall_s`, which increases."""
         step_s = min(MAX_STEP_S, max(0.0, wall_s - self._last_s))
+        self._stillness_s = max(self._stillness_s, step_s)  # between two looks it may have stood still
         share = _changed(image, self._last)
         dark = self._black_after_s > 0 and black(image, _SLACK if self.state == BLACK else 1.0)
         self._dark = _longer(self._dark, wall_s, step_s) if dark else None

@@ -24,10 +24,12 @@ from typing import Literal, TypeVar
 
 import structlog
 
-from stream.capture import Capture, CaptureConfig, Opener, VideoInfo, open_capture
+from stream.capture import Capture, CaptureConfig, Opener, Picture, VideoInfo, open_capture
 from stream.clock import Clock, ClockMap, SystemClock
+from stream.doze import Thrift
 from stream.errors import CameraError, CameraTimeout, NoVideo, redact
 from stream.gate import Gate
+from stream.hold import Held, Item, Unseen
 from stream.intake import CORRUPT, Intake
 from stream.sight import BLIND, Sight
 from stream.types import Frame
@@ -58,6 +60,7 @@ class SourceConfig:
     first_index: int = 0  # of the first frame: where an earlier reader of this camera stopped
     black_after_s: float = 3.0  # of black pictures; 0: never said
     frozen_after_s: float = 60.0  # of one and the same picture; 0: never said
+    thrift: Thrift = field(default_factory=Thrift)
 
     @property
     def capture(self) -> CaptureConfig:
@@ -88,8 +91,9 @@ class SourceStats:
     reason: str
     since_wall_s: float  # of this state
     last_wall_s: float | None  # stamp of the newest intact frame
-    last_monotonic_s: float | None  # when it was handed over
-    fps: float  # intact frames per second over the last seconds
+    alive_wall_s: float | None  # the same, or when a packet came that is held because nothing moves
+    last_monotonic_s: float | None  # when that was
+    fps: float  # of these, per second over the last seconds
     frames_in: int
     kept: int
     skipped: Mapping[str, int]
@@ -156,7 +160,7 @@ class Source:
         self._around = around or Surroundings()
         self._log = structlog.get_logger("longwatch.source").bind(camera=config.camera)
         self._sight = Sight(config.black_after_s, config.frozen_after_s)
-        self._intake = Intake(config.camera, config.size, gate, config.first_index, self._sight)
+        self._intake = Intake(config.camera, config.size, gate, config.first_index, self._sight, config.thrift)
         self._clock = self._around.clock
         self._map = ClockMap(self._clock)
         self._backoff = Backoff(self._around.rng, self._around.first_backoff_s)
@@ -165,7 +169,20 @@ class Source:
         self._arrivals: deque[float] = deque(maxlen=1024)
         now_s = self._clock.wall_s()
         self._stats = SourceStats(
-            config.camera, "offline", "not_started", now_s, None, None, 0.0, 0, 0, {}, 0, 0, VideoInfo("", 0, 0, 0.0)
+            camera=config.camera,
+            state="offline",
+            reason="not_started",
+            since_wall_s=now_s,
+            last_wall_s=None,
+            alive_wall_s=None,
+            last_monotonic_s=None,
+            fps=0.0,
+            frames_in=0,
+            kept=0,
+            skipped={},
+            reconnects=0,
+            crashes=0,
+            info=VideoInfo("", 0, 0, 0.0),
         )
         self._connections = 0
         self._online_s: float | None = None  # monotonic, since when
@@ -268,16 +285,17 @@ class Source:
         pace = _Pace(self._clock, self._stop)
         intact = 0
         good_s = self._clock.monotonic_s()
-        for picture in capture.pictures():
-            if paced:
-                pace.wait(picture.pts_s)
+        for item in self._intake.items(capture, self._clock):
+            late = isinstance(item, Picture) and item.arrived_s is not None
+            if paced and not late and not isinstance(item, Unseen):
+                pace.wait(item.pts_s)
             if self._stop.is_set():
                 return
-            frame = self._intake.accept(picture, self._map.stamp)
+            frame = self._intake.accept(item, self._map.stamp) if isinstance(item, Picture) else None
             now_s = self._clock.monotonic_s()
-            if picture.frame is not None:
-                intact, good_s = intact + 1, now_s
-            self._count(capture, now_s, intact=picture.frame is not None)
+            if isinstance(item, Held) or (isinstance(item, Picture) and item.frame is not None):
+                intact, good_s = intact + isinstance(item, Picture), now_s
+            self._count(capture, item, now_s)
             if frame is not None:
                 self._sink(frame)
             if now_s - good_s > self.config.stale_after_s:
@@ -286,24 +304,27 @@ class Source:
         if not intact:
             raise NoVideo(f"{self.config.capture.place}: it ended without one decodable frame")
 
-    def _count(self, capture: Capture, now_s: float, *, intact: bool) -> None:
-        """Bring the snapshot up to date after one picture."""
+    def _count(self, capture: Capture, item: Item, now_s: float) -> None:
+        """Bring the snapshot up to date after one picture or packet."""
         intake = self._intake
         self._around.beat()
+        picture = isinstance(item, Picture) and item.frame is not None
+        news = isinstance(item, Held) or (isinstance(item, Picture) and picture and item.arrived_s is None)
         with self._lock:
-            stats = replace(
-                self._stats,
-                frames_in=intake.frames_in,
-                kept=intake.kept,
-                skipped=MappingProxyType(dict(intake.skipped)),
-            )
-            if intact:
-                self._arrivals.append(now_s)
+            stats = self._stats
+            if not isinstance(item, Held):
+                skipped = MappingProxyType(dict(intake.skipped))
+                stats = replace(stats, frames_in=intake.frames_in, kept=intake.kept, skipped=skipped)
+            if picture:
                 height, width = intake.picture_size
                 info = replace(capture.info, height=height, width=width)
-                stats = replace(stats, info=info, last_wall_s=intake.last_wall_s, last_monotonic_s=now_s)
+                stats = replace(stats, info=info, last_wall_s=intake.last_wall_s)
+            if news:
+                self._arrivals.append(now_s)
+                alive_s = intake.last_wall_s if picture else self._clock.wall_s()
+                stats = replace(stats, alive_wall_s=alive_s, last_monotonic_s=now_s)
             self._stats = stats
-        if intact:
+        if picture:
             self._announce_sight(now_s)
 
     def _announce_sight(self, now_s: float) -> None:

@@ -15,12 +15,37 @@ There is no batch axis on these types: one frame of one camera each.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+
+class Thumbnail:
+    """A frame's evidence picture, encoded when it is first read: of a frame that is dropped, nobody reads it."""
+
+    __slots__ = ("_encode", "_jpeg", "_lock")
+
+    def __init__(self, encode: Callable[[], bytes] | None = None) -> None:
+        self._encode, self._jpeg, self._lock = encode, b"", Lock()
+
+    def __bool__(self) -> bool:
+        """Whether there is a picture; encodes nothing."""
+        return self._encode is not None or bool(self._jpeg)
+
+    def read(self) -> bytes:
+        """The JPEG, always the same; empty where there is none. Takes under a millisecond, once; any thread may."""
+        with self._lock:
+            if self._encode is not None:
+                self._jpeg, self._encode = self._encode(), None
+            return self._jpeg
+
+
+NO_THUMBNAIL = Thumbnail()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +61,14 @@ class Frame:
     segment: int
     pts_s: float  # spacing within a segment only; the first is 0.0
     wall_s: float  # arrival on our clock: the truth
-    image: np.ndarray  # uint8 RGB [H, W, 3]
-    jpeg: bytes = b""  # evidence picture, made only for frames the gate kept
+    image: np.ndarray  # uint8 RGB [H, W, 3]; [0, 0, 3] of a frame that a gate skipped unseen
+    thumbnail: Thumbnail = NO_THUMBNAIL  # evidence picture, only of frames that the gate kept
     score: float = 0.0  # what the last gate said of it
+
+    @property
+    def jpeg(self) -> bytes:
+        """The evidence picture; empty where there is none. See Thumbnail for what it costs."""
+        return self.thumbnail.read()
 
 
 @dataclass(frozen=True, slots=True)

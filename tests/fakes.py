@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from stream.capture import Capture, CaptureConfig, Picture, VideoInfo
+from stream.capture import Capture, CaptureConfig, Picture, VideoInfo, VideoPacket
 from stream.types import Frame
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "videos"
@@ -96,14 +96,21 @@ class FakeCapture:
     info: VideoInfo = dataclasses.field(default_factory=lambda: VideoInfo("fake", 96, 64, 10.0))
     closed: bool = False
 
-    def pictures(self) -> Iterator[Picture]:
+    def packets(self) -> Iterator[VideoPacket]:
         for item in self.script:
             if isinstance(item, Picture):
-                yield item
+                yield VideoPacket(item.pts_s, 1000, key=True, raw=item)
             elif isinstance(item, Exception):
                 raise item
             else:
                 item()
+
+    def decode(self, packet: VideoPacket) -> list[Picture]:
+        assert isinstance(packet.raw, Picture)
+        return [packet.raw]
+
+    def drain(self) -> list[Picture]:
+        return []
 
     def close(self) -> None:
         self.closed = True

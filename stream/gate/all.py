@@ -14,6 +14,7 @@ class All:
     """Keep everything."""
 
     paper: ClassVar[Paper] = Paper("keep all frames", "", "baseline")
+    looks: ClassVar[bool] = False
 
     def judge(self, frame: Frame) -> Verdict:  # noqa: ARG002
         """Always keep."""

@@ -17,6 +17,7 @@ class Random:
     share: float = 0.5
     seed: int = 0
     paper: ClassVar[Paper] = Paper("random sampling", "", "baseline")
+    looks: ClassVar[bool] = False
     _rng: random.Random = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

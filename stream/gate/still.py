@@ -17,6 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from stream.gate import MAX_GAP
 from stream.policy import Paper
 from stream.types import Frame, Verdict
 
@@ -43,6 +44,7 @@ class Still:
     habit_s: float = 60.0
     habit: float = 0.1
     paper: ClassVar[Paper] = Paper("change against the last kept frame, per cell", "", "baseline")
+    looks: ClassVar[bool] = True
     _kept: np.ndarray | None = field(default=None, init=False, repr=False)  # [CELLS, CELLS] reference
     _before: np.ndarray | None = field(default=None, init=False, repr=False)  # the frame before
     _habits: np.ndarray | None = field(default=None, init=False, repr=False)  # share of frames with change, per cell
@@ -70,7 +72,7 @@ class Still:
         if score >= 1.0:
             return self._keep(frame, cells, score, "kept")
         if frame.wall_s - self._kept_s >= self.max_gap_s:
-            return self._keep(frame, cells, score, "max_gap")
+            return self._keep(frame, cells, score, MAX_GAP)
         return Verdict(keep=False, score=score, reason="still")
 
     def _keep(self, frame: Frame, cells: np.ndarray, score: float, reason: str) -> Verdict:

@@ -22,6 +22,7 @@ class Stride:
 
     fps: float = 1.0
     paper: ClassVar[Paper] = Paper("uniform sampling in time", "", "baseline")
+    looks: ClassVar[bool] = False
     _due_s: float = field(default=-math.inf, init=False, repr=False)
     _before_s: float = field(default=math.nan, init=False, repr=False)
     _step_s: float = field(default=math.nan, init=False, repr=False)  # usual distance of the camera's frames
