@@ -16,12 +16,13 @@ from memory.archive import Reader
 from memory.bank import MemoryBank, Policy
 from memory.recall import Recall
 from memory.recall.search import How, Limits
-from stream import carrier
+from stream import carrier, reduce
 from stream.encoder import Encoder
 from stream.errors import ConfigError
 from stream.model import Model
 from stream.model.loading import open_model
 from stream.positions import TABLE
+from stream.reuse import Reuse
 from stream.types import Budget
 
 
@@ -42,7 +43,7 @@ class Core:
     def recaller(self, reader: Reader | None = None) -> Recaller:
         """What questions read; with a `reader` of the archive, from there too."""
         room = self.policy.budget.carriers + self.recalled
-        how = How(self.policy.positions, self.model.geometry.visual, Limits(room))
+        how = How(self.policy.positions, Limits(room))
         return Recaller(self.recall, how, reader)
 
     def bank(self, camera: str) -> MemoryBank:
@@ -78,5 +79,6 @@ def build(settings: Settings) -> Core:
         positions=positions,
         seed=memory.seed,
     )
-    encoder = Encoder(model, carrier.make({"mean": {}}))
+    reuse = None if wanted.reuse_below is None else Reuse(wanted.reuse_below)
+    encoder = Encoder(model, carrier.make({"mean": {}}), reduce.make(wanted.reduce), reuse)
     return Core(encoder, policy, recall.make(memory.recall), memory.recalled)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Protocol
 
 import torch
@@ -76,7 +77,6 @@ class How:
     """What stays the same from question to question, and the range of this one."""
 
     positions: Positions
-    visual: int  # N
     limits: Limits
     range: Range = EVER
 
@@ -185,16 +185,16 @@ def _compose(view: MemoryView, files: _Files, chosen: Sequence[int], shelf: Shel
 def _detail(view: MemoryView, ranks: Mapping[int, int], how: How) -> tuple[list[Past], list[int]]:
     """The recent detail of carriers that stay, moved to their new ranks."""
     parts, source = list[Past](), list[int]()
-    for first in range(view.count, len(view.past), how.visual):
-        place = int(view.source[first])
+    tokens = range(view.count, len(view.past))
+    for place, run in groupby(tokens, key=lambda token: int(view.source[token])):
         if place not in ranks:
             continue
-        part = slice(first, first + how.visual)
-        span = view.moments[place].span
+        own = list(run)
+        part, span = slice(own[0], own[-1] + 1), view.moments[place].span
         moved = how.positions.frame(ranks[place], span, view.now_s) - how.positions.frame(place, span, view.now_s)
-        where = view.past.positions[part] + moved[:-1]  # `time` tells a frame by when it came, not by its grown span
+        where = view.past.positions[part] + moved[0]  # `time` tells a frame by when it came, not by its grown span
         parts.append(Past(view.past.keys[:, :, part], view.past.values[:, :, part], where))
-        source += [ranks[place]] * how.visual
+        source += [ranks[place]] * len(own)
     return parts, source
 
 

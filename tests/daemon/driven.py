@@ -45,7 +45,7 @@ class Bench:
         self.newest: dict[str, float] = {}
         outlook = Outlook(newest_s=self.newest.get, gaps=(gaps or GapLog()).between, clock=self.clock)
         limits = AnswerSettings(**{"max_tokens": 4, **settings})
-        how = How(make_bank(model, 6, 2).policy.positions, model.geometry.visual, Limits(6))
+        how = How(make_bank(model, 6, 2).policy.positions, Limits(6))
         self.engine = Engine(self.encoder, Recaller(All(), how), self.cameras, limits, outlook, self.counters)
         self.answers: list[Answer] = []
         self.chunks: list[tuple[str, str]] = []

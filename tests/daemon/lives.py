@@ -21,7 +21,7 @@ from memory.bank import MemoryBank, Policy
 from stream.mailbox import Mailbox
 from stream.model.llava_onevision import LlavaOnevision
 from stream.positions import Compact
-from stream.types import Budget, Frame
+from stream.types import Budget, Frame, Thumbnail
 from tests.models import make_encoder
 
 T0 = 1_700_000_000.0
@@ -33,7 +33,7 @@ def picture(index: int) -> Frame:
     target = io.BytesIO()
     Image.fromarray(rng.integers(0, 256, (36, 64, 3), dtype=np.uint8)).save(target, "JPEG")
     image = rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)
-    return Frame("door", index, 0, 0.0, T0 + 10.0 * index, image, target.getvalue(), 0.5)
+    return Frame("door", index, 0, 0.0, T0 + 10.0 * index, image, Thumbnail(target.getvalue), 0.5)
 
 
 class Life:

@@ -31,7 +31,7 @@ from stream.mailbox import Mailbox
 from stream.model import tiny
 from stream.model.card import Card
 from stream.model.llava_onevision import LlavaOnevision
-from stream.types import Carrier, Frame, Trust
+from stream.types import Carrier, Frame, Thumbnail, Trust
 from tests.models import make_bank, make_encoder, random_model
 
 T0 = 1_700_000_000.0 - 1_700_000_000.0 % 86_400 + 36_000.0  # ten in the morning, UTC
@@ -57,7 +57,7 @@ def picture(index: int, camera: str, at_s: float) -> Frame:
     image = np.random.default_rng([index, *camera.encode()]).integers(0, 256, (96, 96, 3), dtype=np.uint8)
     target = io.BytesIO()
     Image.new("RGB", (640, 360), colour(index)).save(target, "JPEG")
-    return Frame(camera, index, 0, 0.0, at_s, image, target.getvalue(), 0.5)
+    return Frame(camera, index, 0, 0.0, at_s, image, Thumbnail(target.getvalue), 0.5)
 
 
 def colour(index: int) -> tuple[int, int, int]:
@@ -137,7 +137,7 @@ class Watch:
         carriers, by = options.pop("carriers", 4), {"fifo": {}}
         self.cameras = {name: Camera(Mailbox(2), make_bank(model, carriers, 2, by, camera=name)) for name in names}
         method = recall.make(options.pop("recall", {"route": {}}))
-        how = How(self.bank().policy.positions, model.geometry.visual, Limits(carriers + options.pop("recalled", 4)))
+        how = How(self.bank().policy.positions, Limits(carriers + options.pop("recalled", 4)))
         self.recaller = Recaller(method, how, reader)
         self.newest: dict[str, float] = {}
         outlook = Outlook(self.newest.get, self.gaps.between, keep=Filing(archive), clock=self.clock)

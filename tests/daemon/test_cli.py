@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -239,6 +240,31 @@ BAD = {
     "sound.m4a": (make_audio, ["no video", "audio"]),
     "truncated.mp4": (lambda path: half(make_video(path)), ["cannot be opened as a video"]),
 }
+
+
+def test_replay_says_where_the_time_went(call: Call, config: Path, tmp_path: Path) -> None:
+    """On stderr a table for each kind of work, in a file the trace; the answers stay what they are."""
+    clip, trace = make_video(tmp_path / "clip.mp4", frames=30), tmp_path / "trace.json"
+    asked = ("replay", clip, "-c", config, "--ask", "1:what is visible now?", "--ask", "9:what passed?")
+    result = call(*asked, "--profile", "--trace", trace)
+    assert result.code == OK, result.err
+    assert [json.loads(line)["id"] for line in result.out.splitlines()] == ["q1", "q2"]
+    assert all(word in result.err for word in ("30 x picture", "x frame", "2 x question", "share", str(trace)))
+    spans = [event for event in json.loads(trace.read_text()) if event["ph"] == "X"]
+    names = {span["name"] for span in spans}
+    assert {"picture", "demux", "decode", "gate", "frame", "tower", "language", "question"} <= names
+    for work, parts in (("picture", ("demux", "decode", "gate")), ("frame", ("tower", "language"))):
+        lasted = Counter[str]()
+        for span in spans:
+            lasted[span["name"]] += span["dur"] if span["cat"] == work else 0
+        assert 0 < sum(lasted[part] for part in parts) <= lasted[work]
+
+
+def test_a_trace_that_has_no_folder_is_refused_before_the_replay(call: Call, config: Path, tmp_path: Path) -> None:
+    clip = make_video(tmp_path / "clip.mp4")
+    line = call("replay", clip, "-c", config, "--profile", "--trace", tmp_path / "none" / "t.json").fault(USAGE)
+    assert "none" in line
+    assert "make it first" in line
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -49,6 +49,16 @@ def begin(model: LlavaOnevision, tmp_path: Path) -> Iterator[Begin]:
     assert set(threading.enumerate()) <= before, "threads are left"
 
 
+def alike(one: MemoryBank, other: MemoryBank) -> None:
+    """The same, but for the order in which sums over slots are taken."""
+    assert content(one)[:3] + content(one)[4:] == content(other)[:3] + content(other)[4:]
+    ours, theirs = one.state(0.0), other.state(0.0)
+    for left, right in zip(
+        (ours.keys, ours.values, ours.digests), (theirs.keys, theirs.values, theirs.digests), strict=True
+    ):
+        assert torch.allclose(left, right, rtol=1e-4, atol=1e-5)
+
+
 def content(bank: MemoryBank) -> list[Any]:
     """All that questions and later evictions depend on, but for the recent detail."""
     state = bank.state(0.0)
@@ -80,7 +90,7 @@ def test_a_killed_daemon_goes_on_as_if_it_had_never_stopped(
     assert content(back.bank) == content(never.bank)
     assert back.kept.next_frame == 11
     assert back.kept.last_s == never.bank.newest_last_s
-    assert content(back.watch(*range(11, 16)).bank) == content(never.watch(*range(11, 16)).bank), "and goes on alike"
+    alike(back.watch(*range(11, 16)).bank, never.watch(*range(11, 16)).bank)
 
 
 def test_a_span_that_grew_after_the_last_save_is_as_long_as_the_archive_knows(begin: Begin) -> None:

@@ -81,6 +81,7 @@ def test_the_trace_is_what_a_viewer_opens() -> None:
     assert events[0]["args"]["name"] == "MainThread"
     assert all(event["ph"] == "X" and {"name", "ts", "dur", "pid", "tid"} <= set(event) for event in events[1:])
     assert [event["name"] for event in events[1:]] == 2 * ["frame", "tower", "language", "rotate"] + ["question"]
+    assert [event["cat"] for event in events[1:]] == 8 * ["frame"] + ["question"]
     assert (events[1]["ts"], events[1]["dur"]) == (0.0, 10_000.0)
     nested(events)
 

@@ -20,7 +20,7 @@ from stream.positions import TABLE as SCHEMES
 from stream.types import Pointer
 from tests.memory import archives
 from tests.memory.archives import opened
-from tests.memory.worlds import GEO, NOW_S, POINTER, SHAPE, T0, Picks, asked, entry, frames, made, new_bank
+from tests.memory.worlds import NOW_S, POINTER, SHAPE, T0, Picks, asked, entry, frames, made, new_bank
 from tests.models import absorb, make_bank, make_encoder, random_frames, random_model
 
 
@@ -52,7 +52,7 @@ def test_relevance_finds_eight_planted_keys_among_five_hundred(
             time.sleep(0.01)
 
         def find(room: int, **spec: dict[str, Any]) -> list[int]:
-            how = How(bank.policy.positions, GEO.visual, Limits(room, scan))
+            how = How(bank.policy.positions, Limits(room, scan))
             return frames(search(recall.make(spec), bank.fork(now_s=NOW_S), question, reader, how))
 
         assert set(find(8, relevance={"bank": False})) == hidden
@@ -78,7 +78,7 @@ def test_uniform_spreads_evenly_in_time_however_much_there_is(tmp_path: Path) ->
         archives.fill(archive, [entry(item, item.span.first_s) for item in items])
         reader = archive.reader()
         for scan in (40, 1024):
-            how = How(bank.policy.positions, GEO.visual, Limits(20, scan))
+            how = How(bank.policy.positions, Limits(20, scan))
             found = frames(search(recall.make({"uniform": {}}), bank.fork(now_s=NOW_S), Asked("?"), reader, how))
             assert len(found) == 20
             assert (found[0], found[-1]) == (0, 699)
@@ -111,7 +111,7 @@ def test_an_answer_from_bank_and_archive_is_that_of_a_bank_with_these_carriers(
             if item.frame in chosen:
                 fresh = item.frame >= 10
                 exact.add(item if fresh else replace(item, detail_keys=item.detail_keys[:, :, :0]))
-        how = How(small.policy.positions, geo.visual, Limits(64))
+        how = How(small.policy.positions, Limits(64))
         bits = sum(1 << frame for frame in chosen)
         reader = archive.reader()
         found = search(Picks(bits), small.fork(now_s=1012.0), Asked("?", _look(model)), reader, how)

@@ -50,7 +50,7 @@ class World:
     reader: Reader
 
     def how(self, room: int = 1000, span: Range = EVER, scan: int = 1024) -> How:
-        return How(self.bank.policy.positions, GEO.visual, Limits(room, scan), span)
+        return How(self.bank.policy.positions, Limits(room, scan), span)
 
     def view(self, span: Range = EVER) -> MemoryView:
         return self.bank.fork(span.since_s, span.until_s, NOW_S)
