@@ -6,9 +6,11 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 78 bad configuration (systemd does 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import random
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -144,7 +146,7 @@ def doctor(config: Config, as_json: Annotated[bool, typer.Option("--json")] = Fa
 
 
 @cli.command()
-def replay(
+def replay(  # noqa: PLR0913 - options of a command line
     video: Annotated[Path, typer.Argument(help="a video file")],
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="model, gate and memory; its cameras are not used")
@@ -155,13 +157,21 @@ def replay(
     model: Annotated[
         str | None, typer.Option(help="checkpoint directory or hub id; default: the configuration's")
     ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="say on stderr where the time went, stage by stage")
+    ] = False,
+    trace: Annotated[
+        Path, typer.Option(help="with --profile: where the trace for chrome://tracing or Perfetto goes")
+    ] = Path("longwatch-trace.json"),
 ) -> None:
     """Play a file through the same pipeline, without a broker; one JSON answer per line."""
     from daemon import logs
     from daemon.core import build
+    from daemon.profile import Profile
     from daemon.replay import Ask, Replay
     from daemon.replay import replay as play
     from daemon.settings import parse
+    from stream.stages import OFF
 
     try:
         asks = [Ask.parse(text) for text in ask or []]
@@ -170,13 +180,17 @@ def replay(
     job = Replay(video, asks, moment("--start", start) or 0.0, realtime, sys.stderr.isatty())
     if not video.exists():  # before the model is loaded, which takes seconds
         raise CameraError(f"{video}: no such file", "not_found")
+    if profile and not trace.absolute().parent.is_dir():  # before a long replay, not after it
+        raise OptionError(f"--trace {trace}: there is no folder {trace.absolute().parent}; make it first")
     settings = _checked(config) if config else parse({"cameras": {"replay": {"url": "file"}}}, "defaults")
     if model:
         settings = settings.model_copy(update={"model": settings.model.model_copy(update={"path": model})})
     control = logs.setup("warning", secrets=settings.secrets())
     try:
-        for answer in play(build(settings), settings, job):
-            print(json.dumps(_plain(answer, settings)), flush=True)
+        core = build(settings)
+        with Profile(core, trace) if profile else nullcontext(OFF) as stages:
+            for answer in play(core, settings, dataclasses.replace(job, stages=stages)):
+                print(json.dumps(_plain(answer, settings)), flush=True)
     finally:
         control.close()
 

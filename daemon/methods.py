@@ -11,7 +11,7 @@ from daemon.settings import Settings
 from stream.errors import ConfigError
 from stream.policy import load, nearest
 
-_STAGES = ("stream.gate", "memory.retain", "memory.recall")
+_STAGES = ("stream.gate", "stream.reduce", "memory.retain", "memory.recall")
 
 
 def check_methods(settings: Settings, place: str = "") -> None:
@@ -26,12 +26,13 @@ def check_methods(settings: Settings, place: str = "") -> None:
 
 def _used(settings: Settings) -> Iterator[tuple[str, str, Mapping[str, Mapping[str, Any]]]]:
     """(key in the file, stage, one-key map) of every method in the settings."""
-    gate, retain, recall = _STAGES
+    gate, reduce, retain, recall = _STAGES
     for index, spec in enumerate(settings.gate):
         yield f"gate.{index}", gate, spec
     for name, camera in settings.cameras.items():
         for index, spec in enumerate(camera.gate):
             yield f"cameras.{name}.gate.{index}", gate, spec
+    yield "model.reduce", reduce, settings.model.reduce
     yield "memory.retain", retain, settings.memory.retain
     yield "memory.recall", recall, settings.memory.recall
 

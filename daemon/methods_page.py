@@ -30,6 +30,7 @@ Every stage has a table of methods; the configuration names one by its key. This
 # module with TABLE, key in the configuration, what the stage decides
 _STAGES = (
     ("stream.gate", "gate", "Which frames are looked at at all. A list: the first that skips a frame wins."),
+    ("stream.reduce", "model.reduce", "How many visual tokens of a frame the language model reads. See doing_less.md."),
     ("stream.carrier", "", "What stands at the carrier's position. Not a setting yet: there is one method."),
     ("memory.retain", "memory.retain", "Who leaves when the memory is full."),
     ("memory.recall", "memory.recall", "What a question reads, of bank and archive, in the time that it asks about."),

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from daemon.core import Core
+from stream.capture import Capture, CaptureConfig, Opener, Picture, VideoInfo, VideoPacket, open_capture
 from stream.errors import LongwatchError
 from stream.stages import Recorder, Stages, Timed
 
@@ -44,6 +45,45 @@ class Profile:
         sys.stderr.write("\n".join([*lines(spans, self._recorder.dropped), "", ""]))
         write_trace(self._path, spans)
         sys.stderr.write(f"trace for chrome://tracing or ui.perfetto.dev: {self._path}\n")
+
+
+class _Measured:
+    """A capture that measures what it is asked for."""
+
+    def __init__(self, capture: Capture, stages: Stages) -> None:
+        self._capture, self._stages = capture, stages
+
+    @property
+    def info(self) -> VideoInfo:
+        """See Capture."""
+        return self._capture.info
+
+    def packets(self) -> Iterator[VideoPacket]:
+        """See Capture."""
+        return self._stages.steps("demux", self._capture.packets())
+
+    def decode(self, packet: VideoPacket) -> list[Picture]:
+        """See Capture."""
+        with self._stages.span("decode"):
+            return self._capture.decode(packet)
+
+    def drain(self) -> list[Picture]:
+        """See Capture."""
+        with self._stages.span("decode"):
+            return self._capture.drain()
+
+    def close(self) -> None:
+        """See Capture."""
+        self._capture.close()
+
+
+def measured(stages: Stages, opener: Opener = open_capture) -> Opener:
+    """`opener`, with `demux` and `decode` of what it opens measured."""
+
+    def opened(config: CaptureConfig) -> Capture:
+        return _Measured(opener(config), stages)
+
+    return opened
 
 
 @dataclass(slots=True)
@@ -127,17 +167,23 @@ def _share(part_ms: float, whole_ms: float) -> str:
 
 
 def trace(spans: Sequence[Timed]) -> list[dict[str, Any]]:
-    """The spans as complete events of Chrome's trace format, microseconds from the first one on, with thread names."""
+    """The spans as complete events of Chrome's trace format, microseconds from the first one on, with thread names.
+
+    An event's category is the piece of work that it is part of.
+    """
     threads = {name: number for number, name in enumerate(dict.fromkeys(span.thread for span in spans), 1)}
     begin_ns = min((span.began_ns for span in spans), default=0)
     events: list[dict[str, Any]] = [
         {"name": "thread_name", "ph": "M", "pid": 1, "tid": number, "args": {"name": name}}
         for name, number in threads.items()
     ]
+    work: dict[int, str] = {}  # by the number of a span; parents have the smaller ones
+    for span in sorted(spans, key=lambda span: span.number):
+        work[span.number] = span.name if span.parent is None else work.get(span.parent, "unfinished")
     for span in sorted(spans, key=lambda span: (span.began_ns, -span.lasted_ns)):
-        place = {"pid": 1, "tid": threads[span.thread]}
+        place = {"cat": work[span.number], "pid": 1, "tid": threads[span.thread]}
         times = {"ts": (span.began_ns - begin_ns) / 1000, "dur": span.lasted_ns / 1000}
-        events.append({"name": span.name, "ph": "X", "cat": "longwatch", **place, **times})
+        events.append({"name": span.name, "ph": "X", **place, **times})
     return events
 
 

@@ -19,11 +19,13 @@ from daemon.job import Sinks
 from daemon.messages import Answer, Query
 from daemon.metrics import Counters
 from daemon.outlook import Outlook
+from daemon.profile import measured
 from daemon.settings import Settings
 from stream import gate
 from stream.errors import QueryError
 from stream.intake import Intake, walk_file
 from stream.mailbox import Mailbox
+from stream.stages import OFF, Stages
 from stream.types import Frame
 
 CAMERA = "replay"
@@ -73,15 +75,18 @@ class Replay:
     start_s: float = 0.0
     realtime: bool = False
     progress: bool = False
+    stages: Stages = OFF  # measures pictures, frames and questions
 
 
 def replay(core: Core, settings: Settings, job: Replay) -> Iterator[Answer]:
     """Answers in order of their time; those after the end are answered from the whole file. Raises CameraError."""
+    core = replace(core, encoder=replace(core.encoder, stages=job.stages))
     player = _Player(core, settings, job)
     asks = sorted(enumerate(job.asks, 1), key=lambda item: item[1].at_s)  # stable: equal seconds in the order given
     bar = tqdm(desc=job.path.name, unit=" frames", disable=None) if job.progress else nullcontext()
     with bar as shown:
-        for frame in walk_file(job.path, player.intake, job.start_s):
+        pictures = walk_file(job.path, player.intake, job.start_s, measured(job.stages))
+        for frame in job.stages.steps("picture", pictures):
             reached_s = player.intake.last_wall_s
             if reached_s is None:
                 continue  # damaged from the first picture on
@@ -105,6 +110,7 @@ class _Player:
         self._began_s = time.monotonic()
         side = core.model.geometry.image_px
         self.intake = Intake(CAMERA, (side, side), gate.make(settings.gate))
+        self.intake.stages = job.stages
         outlook = Outlook(newest_s=lambda _camera: self._newest_s, clock=self._clock)
         cameras = {CAMERA: Camera(self._mailbox, core.bank(CAMERA))}
         self._engine = Engine(core.encoder, core.recaller(), cameras, settings.answer, outlook, Counters())
@@ -115,11 +121,16 @@ class _Player:
             time.sleep(max(0.0, reached_s - self._job.start_s - (time.monotonic() - self._began_s)))
         self._newest_s = self._clock.now_s = reached_s
         if frame is not None:
-            self._mailbox.put(frame)
-            self._engine.turn()
+            with self._job.stages.span("frame"):
+                self._mailbox.put(frame)
+                self._engine.turn()
 
     def answer(self, number: int, ask: Ask) -> Answer:
         """What the memory says at `ask.at_s`; `number` makes the id."""
+        with self._job.stages.span("question"):
+            return self._answer(number, ask)
+
+    def _answer(self, number: int, ask: Ask) -> Answer:
         self._engine.turn()  # while nothing moves, the newest span grows up to now
         self._clock.now_s = self._job.start_s + ask.at_s
         found: list[Answer] = []

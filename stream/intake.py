@@ -24,6 +24,8 @@ from stream.gate import Chain, Gate
 from stream.hold import Hold, Item, Unseen
 from stream.picture import Scaler
 from stream.sight import Sight
+from stream.stages import OFF as UNMEASURED
+from stream.stages import Stages
 from stream.types import Frame, Verdict
 
 CORRUPT = "corrupt"  # reason under which damaged frames are counted
@@ -58,6 +60,7 @@ class Intake:
         self.picture_size = (0, 0)  # height and width the source sends now, px
         self.last_wall_s: float | None = None  # stamp of the newest intact frame
         self._last_pts_s: float | None = None  # its own
+        self.stages: Stages = UNMEASURED  # whoever wants to know puts in theirs
         self._scaler = Scaler(size)
         self._gate = gate if isinstance(gate, Chain) else Chain([gate])
         self._sight = sight
@@ -90,15 +93,18 @@ class Intake:
             return None
         at = stamp(picture.pts_s, picture.arrived_s)
         frame = Frame(self.camera, self.first_index + self.frames_in - 1, at.segment, at.pts_s, at.wall_s, _NO_IMAGE)
-        verdict = self._gate.before(frame)
+        with self.stages.span("gate"):
+            verdict = self._gate.before(frame)
         if verdict.keep or (self._sight is not None and at.wall_s - self._looked_s >= self._look_s):
-            image = self._scaled(picture)
+            with self.stages.span("scale"):
+                image = self._scaled(picture)
             if self._sight is not None:
                 self._sight.look(image, at.wall_s)
             self._looked_s = at.wall_s
             if verdict.keep:
                 frame = dataclasses.replace(frame, image=image)
-                verdict = self._gate.after(frame, verdict)
+                with self.stages.span("gate"):
+                    verdict = self._gate.after(frame, verdict)
                 self._doze.judged(verdict, at.wall_s)
         self.picture_size = (picture.frame.height, picture.frame.width)
         self.last_wall_s, self._last_pts_s = at.wall_s, picture.pts_s
@@ -114,9 +120,10 @@ class Intake:
         if judged is None or picture.frame is None or not judged[1].keep:
             return None
         frame, verdict = judged
-        thumbnail = self._scaler.thumbnail(picture.frame)
-        if not self._thrift.lazy_thumbnails:
-            thumbnail.read()
+        with self.stages.span("thumbnail"):
+            thumbnail = self._scaler.thumbnail(picture.frame)
+            if not self._thrift.lazy_thumbnails:
+                thumbnail.read()
         return dataclasses.replace(frame, thumbnail=thumbnail, score=verdict.score)
 
     def _scaled(self, picture: Picture) -> np.ndarray:
