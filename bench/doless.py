@@ -52,7 +52,7 @@ from stream.types import Budget, Frame
 from tests.geometry import random_net
 from tests.models import WORDS
 
-FULL = (Plan("hour", 4, 8, 9), Plan("minutes", 3, 5, 9), Plan("busy", 4, 3, 9))
+FULL = (Plan("hour", 3, 8, 8), Plan("minutes", 2, 5, 8), Plan("busy", 3, 3, 8))
 QUICK = (Plan("hour", 1, 3, 6), Plan("busy", 1, 2, 6))
 AS_IS = "as it is"
 HYBRID = 4  # newest frames at full detail, the daemon's default
@@ -77,6 +77,13 @@ class Setting:
         if self.method != "none" or self.reuse_below is not None:
             return ""
         return {0: "carriers", HYBRID: "hybrid"}.get(self.detail, f"detail{self.detail}")
+
+    @property
+    def kin(self) -> str:
+        """The row whose frames cost the same: it is measured for all of them."""
+        if self.reuse_below is not None:
+            return "reuse, below 6"
+        return AS_IS if self.method == "none" else "m3, below 1"
 
     def encoder(self, plain: Encoder) -> Encoder:
         """`plain` with this saving, and with nothing remembered."""
@@ -209,34 +216,57 @@ def frames(px: int, count: int) -> Iterator[Frame]:
         yield Frame("street", index, 0, float(index), float(index), image, score=10.0 * (1 - index % 2))
 
 
-def cost(geometry: str, pairs: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of a frame by stage, and to an answer's first token: medians, all rows in turns; MB of a bank."""
-    own = model(geometry)
-    positions = TABLE["compact"](len(own.system()), own.geometry.visual)
-    plain = build(parse({"cameras": {"street": {"url": "file"}}}, ""))
-    recorders = {item.name: Recorder() for item in SETTINGS}
-    encoders, banks = {}, {}
-    for item in SETTINGS:
-        encoders[item.name] = replace(item.encoder(Encoder(own, plain.encoder.carrier)), stages=recorders[item.name])
-        budget = Budget(plain.policy.budget.carriers, item.detail)
-        banks[item.name] = MemoryBank("street", own.geometry, replace(plain.policy, budget=budget, positions=positions))
-    took: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in banks}
-    ids = own.question_ids(QUESTION)
-    for frame in frames(own.geometry.image_px, 2 * pairs + 2):
-        for name, bank in banks.items():
-            with recorders[name].span("frame"):
-                bank.add(encoders[name].absorb([bank.work(frame)])[0])
+class Costs:
+    """One frame after the other through every encoder that costs anything of its own, in turns."""
+
+    def __init__(self, geometry: str) -> None:
+        self.model = model(geometry)
+        plain = build(parse({"cameras": {"street": {"url": "file"}}}, ""))
+        scheme = TABLE["compact"](len(self.model.system()), self.model.geometry.visual)
+        self.policy = replace(plain.policy, positions=scheme)
+        self.recorder = Recorder()
+        encoder = Encoder(self.model, plain.encoder.carrier, stages=self.recorder)
+        self.encoders = {item.name: item.encoder(encoder) for item in SETTINGS if item.name == item.kin}
+        self.banks = {(item.kin, item.detail): self.bank(item.detail) for item in SETTINGS}
+        self.frames: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in self.encoders}
+        self.ttft: dict[tuple[str, int], list[float]] = defaultdict(list)
+
+    def bank(self, detail: int) -> MemoryBank:
+        """An empty memory."""
+        budget = Budget(self.policy.budget.carriers, detail)
+        return MemoryBank("street", self.model.geometry, replace(self.policy, budget=budget))
+
+    def absorb(self, frame: Frame) -> None:
+        """The next frame, and a question after it."""
+        for name, encoder in self.encoders.items():
+            with self.recorder.span("frame"):
+                carrier = encoder.absorb([self.banks[name, HYBRID].work(frame)])[0]
+                self.banks[name, HYBRID].add(carrier)
+            for (kin, detail), bank in self.banks.items():
+                if kin == name and detail != HYBRID:
+                    bank.add(carrier)
+            for stage, lasted_ms in by_stage(self.recorder).items():
+                self.frames[name][f"{'other' if frame.score else 'dull'}_{stage}"].append(lasted_ms)
+        for key, bank in self.banks.items():
             began_s = time.monotonic()
-            Session(own, positions, [bank.fork(now_s=frame.wall_s)], ids, 2).step()
-            if frame.index < 2:
-                continue  # the first pair warms up
-            took[name]["ttft"].append(1000 * (time.monotonic() - began_s))
-            for stage, lasted_ms in by_stage(recorders[name]).items():
-                took[name][f"{'other' if frame.score else 'dull'}_{stage}"].append(lasted_ms)
-    found = {
-        name: {key: round(statistics.median(all_ms), 2) for key, all_ms in of.items()} for name, of in took.items()
-    }
-    return {name: {**row, "bank_mb": round(banks[name].held_bytes / 1e6, 1)} for name, row in found.items()}
+            views = [bank.fork(now_s=frame.wall_s)]
+            Session(self.model, self.policy.positions, views, self.model.question_ids(QUESTION), 2).step()
+            self.ttft[key].append(1000 * (time.monotonic() - began_s))
+
+    def row(self, item: Setting) -> dict[str, float]:
+        """Medians, the first time of everything left out, since it warms up."""
+        row = {stage: statistics.median(all_ms[1:]) for stage, all_ms in self.frames[item.kin].items()}
+        key = item.kin, item.detail
+        row |= {"ttft": statistics.median(self.ttft[key][2:]), "bank_mb": self.banks[key].held_bytes / 1e6}
+        return {name: round(value, 2) for name, value in row.items()}
+
+
+def cost(geometry: str, pairs: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of a frame by stage, and to an answer's first token; megabytes of a bank."""
+    costs = Costs(geometry)
+    for frame in frames(costs.model.geometry.image_px, 2 * pairs + 2):
+        costs.absorb(frame)
+    return {item.name: costs.row(item) for item in SETTINGS}
 
 
 def by_stage(recorder: Recorder) -> dict[str, float]:
@@ -271,7 +301,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Everything but the printing. Raises LongwatchError."""
     began_s = time.monotonic()
     rows, about = measure_loss(args)
-    pairs = args.pairs or (15 if args.geometry == "tiny" and not args.quick else 4)
+    pairs = args.pairs or (15 if args.geometry == "tiny" and not args.quick else 3)
     costs = cost(args.geometry, pairs)
     for name, row in costs.items():
         share = rows[name]["reduced"]
@@ -297,9 +327,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--geometry", choices=("tiny", "0.5b", "7b"), default="tiny", help="on which costs are measured"
     )
-    parser.add_argument("--streams", type=int, help="at most so many streams; default: 11, quick: 2")
+    parser.add_argument("--streams", type=int, help="at most so many streams; default: 8, quick: 2")
     parser.add_argument(
-        "--pairs", type=int, help="pairs of frames whose cost is measured; default: 15, 4 of a large model"
+        "--pairs", type=int, help="pairs of frames whose cost is measured; default: 15, 3 of a large model"
     )
     parser.add_argument("--quick", action="store_true", help="a few streams, less than a minute")
     parser.add_argument("--threads", type=int, default=1, help="of torch")

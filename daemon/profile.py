@@ -22,7 +22,7 @@ from stream.errors import LongwatchError
 from stream.stages import Recorder, Stages, Timed
 
 ABOUT = {  # what a piece of work is, for the reader
-    "picture": "read from the file: decoded, scaled, judged by the gate, and kept as JPEG where the gate kept it",
+    "picture": "read from the file: decoded, scaled where a gate has to look at it, and judged",
     "frame": "that the gate kept, taken into memory",
     "question": "from its arrival to the end of the answer",
 }
