@@ -281,6 +281,7 @@ class Keeper:
             raise SnapshotError("cameras are not set up yet; the erasure is tried again", "unreadable")
         with self._saving:
             states = self._ask(lambda bank: bank.forget(since_s, until_s), camera)
+            self._engine.call(self._core.encoder.forget).result(ENGINE_S)
             touched = [state for state in states if camera in (None, state.camera)]
             self._write(touched)
             stale = {name for name in self._unsavable if self._path(name).exists()}

@@ -60,8 +60,9 @@ class Detail:
         keys, values = self._keys[place, :, :, :count], self._values[place, :, :, :count]
         keys.copy_(carrier.detail_keys)
         values.copy_(carrier.detail_values)
-        for whole in (self._keys, self._values):
-            whole[place, :, :, count:].zero_()  # of a frame that had more tokens nothing is left
+        if count < self._keys.shape[3]:  # of a frame that had more tokens nothing is left
+            self._keys[place, :, :, count:].zero_()
+            self._values[place, :, :, count:].zero_()
         self._items.append(Item(carrier.frame, carrier.span, keys, values))
         self._places.append(place)
 

@@ -65,6 +65,11 @@ class Encoder:
             )
         return [_carrier(work, digest) for work, digest in zip(batch, inputs, strict=True)]
 
+    def forget(self) -> None:
+        """What was erased from memory must not come back through pictures that were encoded of late."""
+        if self.reuse is not None:
+            self.reuse.forget()
+
     def _see(self, frames: Sequence[Frame]) -> list[VisualTokens]:
         """The frames' visual tokens; of pictures that repeat, those of the last time."""
         if self.reuse is not None:
