@@ -92,7 +92,8 @@ class Growth:
         self._count[room] += 1
         step = max(_STEP, 1 / self._count[room])
         self._mean[room] += step * off
-        self._deviation[room] += step * (1.25 * abs(off) - self._deviation[room])  # of a normal, from its mean |x|
+        if self._count[room] > 1:  # the first has nothing to deviate from
+            self._deviation[room] += step * (1.25 * abs(off) - self._deviation[room])  # of a normal, from its mean |x|
 
 
 @dataclass

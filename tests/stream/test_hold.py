@@ -1,0 +1,224 @@
+"""Packets that are held: what comes out is what a full decode gives, and nothing goes uncounted."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream.capture import Capture, CaptureConfig, Picture, VideoInfo, VideoPacket, open_capture, pictures
+from stream.doze import Doze, Thrift
+from stream.errors import CameraError
+from stream.gate import make
+from stream.hold import Hold, Unseen
+from stream.intake import Intake, walk_file
+from tests.fakes import CLIPS, needs_clips
+from tests.stream.footage import ENCODERS, record
+
+KINDS = sorted(ENCODERS)
+ALONE = [kind for kind in KINDS if kind != "h264 refreshed in columns"]  # whose key frames are key frames
+GATE = [{"stride": {"fps": 2}}, {"still": {}}]
+SIZE = (96, 96)
+
+
+class Drawn(Doze):
+    """Dozes and wakes as it is told, whatever comes."""
+
+    def __init__(self, fates: Iterator[bool]) -> None:
+        super().__init__(Thrift())
+        self._fates = fates
+
+    def may(self) -> bool:
+        return next(self._fates)
+
+    def grown(self, packet: VideoPacket) -> bool:
+        return not packet.key and next(self._fates)
+
+    def full(self, packets: int, size_bytes: int, span_s: float) -> bool:
+        return next(self._fates) and next(self._fates)
+
+
+def opened(path: Path) -> Capture:
+    return open_capture(CaptureConfig(str(path)))
+
+
+def digest(picture: Picture) -> bytes:
+    assert picture.frame is not None
+    return hashlib.sha256(picture.frame.to_ndarray().tobytes()).digest()
+
+
+@cache
+def short(kind: str) -> Path:
+    return record(Path(mkdtemp()) / "short", ENCODERS[kind], 4.0, (1.5, 2.5))
+
+
+@cache
+def whole(kind: str) -> dict[float | None, bytes]:
+    return {picture.pts_s: digest(picture) for picture in pictures(opened(short(kind)))}
+
+
+@pytest.mark.parametrize("kind", ALONE)
+@settings(max_examples=12, deadline=None)
+@given(fates=st.randoms(use_true_random=False), often=st.sampled_from([0.03, 0.2, 0.6]))
+def test_pictures_are_those_of_a_full_decode_however_it_wakes(kind: str, fates: random.Random, often: float) -> None:
+    draw = iter(lambda: fates.random() < often, None)
+    hold = Hold(opened(short(kind)), Drawn(draw), lambda _picture: next(draw))
+    shown, unseen = [], 0
+    for item in hold.items():
+        if isinstance(item, Unseen):
+            unseen += item.count
+        elif isinstance(item, Picture):
+            shown.append((item.pts_s, digest(item)))
+    assert len(shown) + unseen == len(whole(kind))
+    assert [at for at, _ in shown] == sorted({at for at, _ in shown if at is not None})
+    assert all(whole(kind)[at] == found for at, found in shown)
+
+
+class Seen:
+    """A replay of a film: what was kept, what was decoded, and why it woke."""
+
+    def __init__(self, path: Path, thrift: Thrift, gate: list[dict[str, dict[str, float]]] = GATE) -> None:
+        self.decoded, self.reasons = 0, []
+        self.intake = Intake("cam", SIZE, make(gate), thrift=thrift)
+        woke = self.intake._doze.woke
+        self.intake._doze.woke = lambda reason: (self.reasons.append(reason), woke(reason))  # type: ignore[method-assign, func-returns-value]
+        frames = [frame for frame in walk_file(path, self.intake, opener=self._open) if frame is not None]
+        self.kept_s = [frame.wall_s for frame in frames]
+        self.indices = [frame.index for frame in frames]
+        assert self.intake.frames_in == self.intake.kept + sum(self.intake.skipped.values())
+        assert self.intake.kept == len(frames)
+
+    def _open(self, config: CaptureConfig) -> Capture:
+        return Counting(open_capture(config), self)
+
+
+class Counting:
+    """A capture that counts what it decodes."""
+
+    def __init__(self, inner: Capture, seen: Seen) -> None:
+        self.inner, self.seen = inner, seen
+        self.packets, self.drain, self.close = inner.packets, inner.drain, inner.close
+
+    @property
+    def info(self) -> VideoInfo:
+        return self.inner.info
+
+    def decode(self, packet: VideoPacket) -> list[Picture]:
+        self.seen.decoded += packet.size_bytes > 0
+        return self.inner.decode(packet)
+
+
+LONG_S, PASSES = 30.0, (21.3, 23.3)
+DOZE = Thrift(doze_after_s=3.0)
+NEVER = {"h264 refreshed in columns", "h264 with a key frame a minute"}  # no key frame, or none soon
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_far_person_in_a_still_scene_wakes_every_camera(kind: str, tmp_path: Path) -> None:
+    path = record(tmp_path / "long", ENCODERS[kind], LONG_S, PASSES)
+    full, less = Seen(path, Thrift(doze_after_s=0.0)), Seen(path, DOZE)
+    frames = round(LONG_S * 10)
+    assert full.decoded == full.intake.frames_in == less.intake.frames_in == frames
+    assert full.reasons == []
+    seen = [[at for at in run.kept_s if PASSES[0] <= at <= PASSES[1]] for run in (full, less)]
+    assert len(seen[1]) >= len(seen[0]) - 1 >= 2
+    assert seen[1][0] - PASSES[0] < 0.6  # what was held is shown: not only what came after the key frame
+    assert less.indices == sorted(set(less.indices))
+    if kind in NEVER:
+        assert less.reasons == []
+        assert less.decoded == frames
+    else:
+        assert set(less.reasons) <= {"key", "packets"}
+        assert less.reasons
+        assert less.decoded < 0.7 * frames
+        assert less.intake.skipped["packets"] > 0.3 * frames
+    assert Seen(path, DOZE).kept_s == less.kept_s  # a replay is the same every time
+
+
+def test_something_large_is_told_by_its_packets(tmp_path: Path) -> None:
+    """At once, and not at the next key frame, which comes every 3 s."""
+    how = ENCODERS["h264"]
+    how = type(how)(how.codec, {**how.options, "g": "30"})
+    path = record(tmp_path / "large", how, 30.0, (22.0, 24.5), noise=0.0)
+    seen = Seen(path, Thrift(doze_after_s=3.0))
+    assert seen.reasons == ["packets"]
+    assert 22.0 <= next(at for at in seen.kept_s if at > 1) < 22.6
+
+
+def test_without_a_gate_that_looks_nothing_is_left_undecoded(tmp_path: Path) -> None:
+    path = record(tmp_path / "still", ENCODERS["h264"], 15.0)
+    for gate in ([{"stride": {"fps": 1.0}}], [{"all": {}}], [{"random": {"share": 0.5}}]):
+        seen = Seen(path, DOZE, gate)  # type: ignore[arg-type]
+        assert seen.decoded == seen.intake.frames_in == 150
+
+
+def test_the_hold_is_bounded(tmp_path: Path) -> None:
+    path = record(tmp_path / "still", ENCODERS["h264"], 20.0)
+    largest = max(packet.size_bytes for packet in opened(path).packets())
+    tight = Seen(path, Thrift(doze_after_s=3.0, hold_mb=3 * largest / 1e6))
+    assert tight.decoded == 200  # a group of pictures does not fit
+    assert Seen(path, Thrift(doze_after_s=3.0, hold_s=0.5)).decoded == 200  # nor into this time
+    assert Seen(path, DOZE).decoded < 140
+
+
+class Breaking:
+    """A capture whose connection breaks after so many packets."""
+
+    def __init__(self, inner: Capture, packets: int) -> None:
+        self.inner, self.count = inner, packets
+        self.decode, self.drain, self.close = inner.decode, inner.drain, inner.close
+
+    @property
+    def info(self) -> VideoInfo:
+        return self.inner.info
+
+    def packets(self) -> Iterator[VideoPacket]:
+        for number, packet in enumerate(self.inner.packets()):
+            if number == self.count:
+                raise CameraError("the connection broke", "ended")
+            yield packet
+
+
+@pytest.mark.parametrize("count", [137, 140, 141, 149])
+def test_what_is_held_when_the_camera_breaks_is_looked_at(count: int, tmp_path: Path) -> None:
+    path = record(tmp_path / "still", ENCODERS["h264"], 15.0)
+    intake = Intake("cam", SIZE, make(GATE), thrift=DOZE)
+    with pytest.raises(CameraError, match="broke"):
+        list(walk_file(path, intake, opener=lambda config: Breaking(open_capture(config), count)))
+    assert intake.frames_in == count == intake.kept + sum(intake.skipped.values())
+    assert intake.last_wall_s == pytest.approx((count - 1) / 10)
+
+
+def quiet(doze: Doze, growth: bool, from_s: float, groups: int) -> list[str]:
+    """Feeds still groups of ten packets a second; where `growth`, the last packets of each are large."""
+    said = []
+    for second in range(groups):
+        at_s = from_s + second
+        doze.came(VideoPacket(at_s, 5000, key=True))
+        for number in range(1, 10):
+            packet = VideoPacket(at_s + number / 10, 400 if growth and number > 6 else 100 + number, key=False)
+            said.append(doze.growth.grown(packet.size_bytes, learn=not growth))
+    return [word for word in said if word]
+
+
+def test_growth_is_told_from_what_the_camera_usually_sends() -> None:
+    doze = Doze(Thrift())
+    assert quiet(doze, False, 0.0, 20) == []
+    assert quiet(doze, True, 20.0, 1) != []
+    assert quiet(doze, False, 21.0, 20) == []
+
+
+@needs_clips
+@pytest.mark.parametrize("name", ["night_ir_grass.mp4", "cctv_empty_street.mp4", "road_overhead_cars.mp4"])
+def test_real_cameras_show_what_a_full_decode_shows(name: str) -> None:
+    full, less = Seen(CLIPS / name, Thrift(doze_after_s=0.0)), Seen(CLIPS / name, Thrift(doze_after_s=2.0))
+    missed = [at for at in full.kept_s if not any(abs(at - other) <= 1.0 for other in less.kept_s)]
+    assert missed == []
+    assert less.decoded <= full.decoded
