@@ -238,7 +238,7 @@ def work(plans: Sequence[Plan]) -> list[tuple[Plan, int]]:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Everything but the printing. Raises LongwatchError."""
-    raw = {"cameras": {"street": {"url": "file"}}, "model": {"path": args.checkpoint}}
+    raw = {"cameras": {"street": {"url": "file"}}, "model": {"path": args.checkpoint, "weights": args.weights}}
     core = build(parse({**raw, "memory": {"carriers": args.bank}}, "--bank"))
     torch.set_num_threads(args.threads)
     extent = scaled(EXTENTS[args.quick], args.streams)
@@ -265,6 +265,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "bank": rig.budget,
         "seconds": round(time.monotonic() - began_s, 1),
         "model": core.model.geometry.name,
+        "weights": args.weights,
         "machine": machine(),
         "commit": commit(),
         "date": date(),
@@ -275,6 +276,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default="tiny", help="`tiny`, a directory or a hub id")
+    parser.add_argument("--weights", default="native", help="of the language model: native, float16, int8")
     parser.add_argument("--bank", type=int, help="carriers of every system; default: the checkpoint's own, else 128")
     parser.add_argument(
         "--detail", type=int, nargs="*", default=[], metavar="K", help="further hybrids, K frames in full"
