@@ -13,8 +13,9 @@ Training has a reading of its own (`stream/train/unroll.py`), which has the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -82,6 +83,16 @@ class Mass:
         """Whether this layer's weights count."""
         return self.pointer is None or layer == self.pointer.layer
 
+    def like(self) -> Mass:
+        """A new one of the same kind."""
+        return Mass(self.pointer, self.keep_queries)
+
+    def clear(self) -> None:
+        """As new."""
+        self.layers, self.total = 0, None
+        self.newest.clear()
+        self.mean.clear()
+
     def look(self, queries: Tensor) -> None:
         """One layer's un-rotated `queries` [B, heads, Q, Dh]."""
         if self.keep_queries:
@@ -136,8 +147,50 @@ class Side:
                     step.mass.add(_weights(own[:, :, -1:], keys, mask, scale))
         return whole.transpose(1, 2)
 
+    @property
+    def key(self) -> Hashable:
+        """Equal for sides whose forwards do the same with the same memory, so that one can be replayed for another;
+        None where that is not so."""
+        found = []
+        for step, *_ in self._parts:
+            if step.store.fixed is None or (step.mass is not None and step.mass.keep_queries):
+                return None
+            found.append((step.store.fixed, *step.embeds.shape[:2], step.mass is None))
+        return tuple(found)
+
+    def still(self) -> Side:
+        """The same side with inputs of its own, which `load` fills: what a graph is captured of."""
+        side = copy(self)
+        side.embeds, side._turn = self.embeds.clone(), Rotation(self._turn.cos.clone(), self._turn.sin.clone())
+        side._parts = []
+        for step, mask, begin, end in self._parts:
+            own = replace(step, store=step.store.still(), mass=step.mass and step.mass.like())
+            side._parts.append((own, mask, begin, end))
+        return side
+
+    def load(self, side: Side) -> None:
+        """Take over the inputs of `side`, which has the same key."""
+        self.embeds.copy_(side.embeds)
+        self._turn.cos.copy_(side._turn.cos)
+        self._turn.sin.copy_(side._turn.sin)
+
+    def renew(self) -> None:
+        """Ready for one more forward."""
+        for step, *_ in self._parts:
+            if step.mass is not None:
+                step.mass.clear()
+
+    def adopt(self, side: Side) -> None:
+        """What the forward of `side` collected is this one's."""
+        for (own, *_), (other, *_) in zip(self._parts, side._parts, strict=True):
+            if own.mass is not None and other.mass is not None:
+                own.mass.layers = other.mass.layers
+                own.mass.total = None if other.mass.total is None else other.mass.total.clone()
+
     def split(self, hidden: Tensor) -> list[Tensor]:
-        """[1, tokens, D] -> one [B, T, D] a step."""
+        """The forward came to its end: [1, tokens, D] -> one [B, T, D] a step."""
+        for step, *_ in self._parts:
+            step.store.finish()
         return [hidden[0, begin:end].view(step.embeds.shape) for step, _, begin, end in self._parts]
 
 

@@ -9,7 +9,9 @@ when their positions changed, a Slab its pasts once, and new tokens come turned 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Hashable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,6 +50,11 @@ class Store(Protocol):
 
     rows: int  # B
 
+    @property
+    def fixed(self) -> Hashable:
+        """What the announced forward reads, if that never moves and is read in full, so that it can be replayed."""
+        ...
+
     def begin(self, count: int) -> Tensor | None:
         """Announce `count` = T new tokens a row. Returns what each may read, [B or 1, 1, T, K] to be added to the
         scores (0 or -inf); None: everything. Raises ValueError when there is no room for them."""
@@ -56,6 +63,14 @@ class Store(Protocol):
     def put(self, layer: int, key: Tensor, turned: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Take a layer's new `key` un-rotated and `turned` to its positions, and `value`, each [B, Hkv, T, Dh].
         Returns all rotated keys and values so far [B, Hkv, K, Dh], which are not copied."""
+        ...
+
+    def still(self) -> Store:
+        """What `put` of the announced forward works on, for as long as it may be replayed."""
+        ...
+
+    def finish(self) -> None:
+        """All layers took the announced tokens. A forward that broke off is announced again, and begins anew."""
         ...
 
 
@@ -96,6 +111,11 @@ class Lane:
         self._stands: Tensor | None = None  # positions that `keys` were turned to
         self._count = 0
         self.primed = extent.system == 0
+
+    @property
+    def fixed(self) -> Hashable:
+        """See Store."""
+        return self
 
     @property
     def nbytes(self) -> int:
@@ -159,55 +179,133 @@ class Lane:
         self.all_values[layer, :, first:last] = value[0]
         return self.keys[layer, None, :, :last], self.all_values[layer, None, :, :last]
 
+    def still(self) -> Lane:
+        """See Store."""
+        return self
+
+    def finish(self) -> None:
+        """See Store. The bank takes what it wants; the next frame stands in the same place."""
+
     def fresh(self) -> tuple[Tensor, Tensor]:
         """Un-rotated keys and values of the last forward's tokens [L, Hkv, T, Dh]; views."""
         new = self.all_values[:, :, self.first : self.first + self._count]
         return self._new_keys[:, :, : self._count], new
 
 
-class Slab:
-    """A cache for a batch of pasts and `room` new tokens each. Made per answer."""
+class Board:
+    """What a slab is written on: allocated once, wiped for the next one. All of it is read, what is free is masked."""
 
-    def __init__(self, pasts: Sequence[Past], room: int, rope: Rope) -> None:
+    def __init__(self, like: Tensor, rows: int, columns: int) -> None:
+        layers, heads, _, width = like.shape
+        self.keys = like.new_zeros(layers, rows, heads, columns, width)  # rotated
+        self.values = torch.zeros_like(self.keys)
+        self.mask = like.new_zeros(rows, columns)
+        self.at = torch.zeros(1, dtype=torch.long, device=like.device)  # column of the newest word
+
+    def put(self, layer: int, turned: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """One word a row, [B, Hkv, 1, Dh], to where `at` says at the time; all keys and values."""
+        keys, values = self.keys[layer], self.values[layer]
+        keys.index_copy_(2, self.at, turned)
+        values.index_copy_(2, self.at, value)
+        return keys, values
+
+    def wipe(self) -> None:
+        """Nothing is left of the answer before."""
+        self.keys.zero_()
+        self.values.zero_()
+
+
+class Boards:
+    """Free boards by rows and columns, in steps of `bucket`: what comes again finds the same memory again."""
+
+    def __init__(self, bucket: int = 256) -> None:
+        self.bucket = bucket
+        self._free: dict[tuple[int, int], list[Board]] = {}
+
+    def take(self, like: Tensor, rows: int, columns: int) -> Board:
+        """A board of at least `columns`; `like` as for Lane."""
+        size = rows, -(-columns // self.bucket) * self.bucket
+        free = self._free.setdefault(size, [])
+        if not free:
+            return Board(like, *size)
+        board = free.pop()
+        board.wipe()
+        return board
+
+    def give(self, board: Board) -> None:
+        """Its slab is gone."""
+        self._free[tuple(board.mask.shape)].append(board)  # type: ignore[index]
+
+
+class Slab:
+    """A cache for a batch of pasts and `room` new tokens each. Made per answer.
+
+    Where `boards` are given it is written on one of them, and a forward of one word, which reads all of it, can be
+    replayed.
+    """
+
+    def __init__(self, pasts: Sequence[Past], room: int, rope: Rope, boards: Boards | None = None) -> None:
         self.rows = len(pasts)
-        layers, heads, _, width = pasts[0].keys.shape
         longest = max(len(past) for past in pasts)
-        shape = (layers, len(pasts), heads, longest + room, width)
-        self.keys = pasts[0].keys.new_zeros(shape)  # [L, B, Hkv, C, Dh] rotated
-        self.values = pasts[0].values.new_zeros(shape)  # [L, B, Hkv, C, Dh]
-        self.length = longest  # tokens that are read, without those of a forward that did not come to its end
-        self._count, self._whole = 0, False  # tokens of the newest forward; whether all layers took them
-        self._mask: Tensor | None = None  # [B, C]; None: all pasts are as long, so that all is read
+        like, columns = pasts[0].keys[:, :, :0], longest + room
+        self._board = Board(like, self.rows, columns) if boards is None else boards.take(like, self.rows, columns)
+        if boards is not None:
+            weakref.finalize(self, boards.give, self._board).atexit = False
+        self._replays = boards is not None
+        self._room = columns
+        self.length = longest  # tokens that are read
+        self._count = 0  # that were announced
+        self._ragged = any(len(past) < longest for past in pasts)
+        self._board.mask.zero_()
         for row, past in enumerate(pasts):
             count = len(past)
+            self._board.mask[row, count:longest] = NO
             if count:
-                rotation = rope.at(past.positions[None].to(self.keys.device), past.keys)
-                self.keys[:, row, :, :count] = rotation(past.keys)
-                self.values[:, row, :, :count] = past.values
-            if count < longest:
-                if self._mask is None:
-                    self._mask = self.keys.new_zeros(len(pasts), longest + room)
-                self._mask[row, count:longest] = NO
+                rotation = rope.at(past.positions[None].to(like.device), past.keys)
+                self._board.keys[:, row, :, :count] = rotation(past.keys)
+                self._board.values[:, row, :, :count] = past.values
+
+    @property
+    def fixed(self) -> Hashable:
+        """See Store: one word a row, on a board."""
+        return self._board if self._replays and self._count == 1 else None
 
     def begin(self, count: int) -> Tensor | None:
-        """See Store. A forward that broke off leaves nothing behind: the next one begins where it began."""
-        self.length += self._count if self._whole else 0
-        self._count, self._whole = count, False
-        room = self.keys.shape[3] - self.length
-        if count > room:
-            raise ValueError(f"a slab has room for {room} tokens, {count} were announced")
-        last = self.length + count
-        before = None if self._mask is None else self._mask[:, None, None, :last]
+        """See Store."""
+        self._count = count
+        last, mask = self.length + count, self._board.mask
+        if last > self._room:
+            raise ValueError(f"a slab has room for {self._room - self.length} tokens, {count} were announced")
+        if self.fixed is not None:
+            mask[:, self.length :] = NO
+            mask[:, self.length] = 0.0
+            self._board.at.fill_(self.length)
+            return mask[:, None, None]
+        mask[:, self.length : last] = 0.0
+        before = mask[:, None, None, :last] if self._ragged else None
         if count == 1:
             return before
-        own = self.keys.new_zeros(count, last)
+        own = mask.new_zeros(count, last)
         own[:, self.length :].masked_fill_(~causal(count).to(own.device), NO)
         return own[None, None] if before is None else own + before
 
     def put(self, layer: int, key: Tensor, turned: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """See Store. Nobody asks a question's keys back: un-rotated ones are not kept."""
+        if self.fixed is not None:
+            return self._board.put(layer, turned, value)
+        keys, values = self._board.keys[layer], self._board.values[layer]
         last = self.length + self._count
-        self.keys[layer, :, :, self.length : last] = turned
-        self.values[layer, :, :, self.length : last] = value
-        self._whole = layer == self.keys.shape[0] - 1
-        return self.keys[layer, :, :, :last], self.values[layer, :, :, :last]
+        keys[:, :, self.length : last] = turned
+        values[:, :, self.length : last] = value
+        return keys[:, :, :last], values[:, :, :last]
+
+    def still(self) -> Slab:
+        """See Store: another slab on the same board, which may be given to the next answer all the same."""
+        other = copy(self)  # not bound to the board's return
+        other._count = 1
+        return other
+
+    def finish(self) -> None:
+        """See Store."""
+        self.length += self._count
+        self._count = 0

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from stream.attention import Mass, Reading, Side, Step, install
-from stream.kv import Extent, Lane, Past, Slab, Store
+from stream.graphs import Graphs
+from stream.kv import Boards, Extent, Lane, Past, Slab, Store
 from stream.marks import MARKS
 from stream.model import Geometry
 from stream.model.card import Card
@@ -58,6 +59,9 @@ class LlavaOnevision:
         self._mean = torch.tensor(card.image_mean, device=net.device).view(1, 3, 1, 1) * 255.0
         self._std = torch.tensor(card.image_std, device=net.device).view(1, 3, 1, 1) * 255.0
         self._system: Past | None = None
+        on_gpu = self.geometry.device.type == "cuda"
+        self._graphs = Graphs(lambda side: self.run(side.embeds, side)) if on_gpu else None
+        self._boards = Boards() if on_gpu else None
         known = tokenizer.get_vocab()
         self._marks = {int(known[mark]): mark for mark in MARKS if mark in known}
 
@@ -126,7 +130,7 @@ class LlavaOnevision:
     def slab(self, pasts: Sequence[Past], room: int) -> Slab:
         """See `Model.slab`."""
         system = self.system()
-        return Slab([Past.join([system, past]) for past in pasts], room, self.rope)
+        return Slab([Past.join([system, past]) for past in pasts], room, self.rope, self._boards)
 
     @torch.inference_mode()
     def prepare(self, lane: Lane) -> None:
@@ -144,7 +148,7 @@ class LlavaOnevision:
     def forward_all(self, steps: Sequence[Step]) -> list[Tensor]:
         """See `Model.forward_all`."""
         side = Side(steps, self.rope)
-        return side.split(self.run(side.embeds, side))
+        return side.split(self.run(side.embeds, side) if self._graphs is None else self._graphs.forward(side))
 
     def run(self, embeds: Tensor, plan: Reading) -> Tensor:
         """The language model over `embeds` [B, T, D] under `plan`; hidden states [B, T, D]."""
