@@ -8,6 +8,8 @@ and the questions that it lost and won against the row `as it is`. Below them th
 compared with. Streams and questions are watchbench's (`streams.py`), most of them long and still: there is little to
 save where much happens.
 
+What a camera may leave undone before a frame exists is in a table of its own (`dozing.py`), not with --quick.
+
 Costs are measured apart, one frame at a time in turns, by stage; `--geometry` measures them on random weights of
 another size, since the shipped model's language model is too small for them to show. The last line is JSON.
 """
@@ -26,6 +28,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import dozing
 import numpy as np
 import torch
 from probes import meant
@@ -179,10 +182,8 @@ def accuracy(score: Score) -> dict[str, dict[str, float]]:
     return {name: rows[name] for name in order if name in rows}
 
 
-def measure_loss(args: argparse.Namespace) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
-    """The first table, and on what it was measured. Raises LongwatchError."""
-    core = once(build(parse({"cameras": {"street": {"url": "file"}}, "model": {"path": args.checkpoint}}, "")))
-    torch.set_num_threads(args.threads)
+def measure_loss(core: Core, args: argparse.Namespace) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
+    """The first table, and on what it was measured."""
     own = [item for item in SETTINGS if item.name == AS_IS or not item.system]
     cores = {item.name: replace(core, encoder=item.encoder(core.encoder)) for item in own}
     plans = QUICK if args.quick else FULL
@@ -277,6 +278,16 @@ def by_stage(recorder: Recorder) -> dict[str, float]:
     return {"tower": inside["tower"], "language": inside["language"], "frame": whole.lasted_ns / 1e6}
 
 
+def camera(core: Core) -> dict[str, dict[str, float]]:
+    """What may be left undone before a frame exists: its cost, and its loss."""
+    rights, costs = dozing.measure(core)
+    whole = rights[dozing.IN_FULL]
+    return {
+        name: {**row, "right": round(100 * statistics.fmean(rights[name]), 1), **loss(whole, rights[name])}
+        for name, row in costs.items()
+    }
+
+
 # -- paper -------------------------------------------------------------------------------------------------------------
 
 
@@ -295,17 +306,22 @@ def show(result: Mapping[str, Any]) -> None:
     for name, row in result["cost_ms"].items():
         keys = ("dull_tower", "dull_language", "dull_frame", "other_frame", "mean_frame", "ttft", "bank_mb")
         print(f"{name:17}" + "".join(f"{row[key]:{10 if key == 'ttft' else 9}.1f}" for key in keys))
+    if result["camera"]:
+        dozing.show(result["camera"])
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Everything but the printing. Raises LongwatchError."""
     began_s = time.monotonic()
-    rows, about = measure_loss(args)
+    core = once(build(parse({"cameras": {"street": {"url": "file"}}, "model": {"path": args.checkpoint}}, "")))
+    torch.set_num_threads(args.threads)
+    rows, about = measure_loss(core, args)
     pairs = args.pairs or (15 if args.geometry == "tiny" and not args.quick else 3)
     costs = cost(args.geometry, pairs)
     for name, row in costs.items():
         share = rows[name]["reduced"]
         row["mean_frame"] = round(share * row["dull_frame"] + (1 - share) * row["other_frame"], 2)
+    cameras = {} if args.quick else camera(core)
     return {
         "bench": "doless",
         "about": about,
@@ -313,6 +329,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "geometry": args.geometry,
         "threads": args.threads,
         "cost_ms": costs,
+        "camera": cameras,
         "seconds": round(time.monotonic() - began_s, 1),
         "machine": machine(),
         "commit": commit(),
