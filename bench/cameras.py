@@ -8,7 +8,8 @@ an event loop that does what the daemon's does. `less` and `all` are measured on
 
 `core` is the processor time of the camera's thread, per cent of one core. `age` is how old the newest picture is that
 was looked at (`heard`: or packet that came), at every tick of the loop; `memory` how long ago the newest absorbed
-moment ends. `lag` is how late the loop wakes from sleeps of 5 ms. Ends with one JSON line; `--out` writes it to a file.
+moment ends. `lag` is how late the loop wakes from sleeps of 5 ms, beside that of a process that does nothing else.
+Ends with one JSON line; `--out` writes it to a file.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import argparse
 import asyncio
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -31,6 +34,7 @@ from tqdm import tqdm
 from where import commit, date, machine
 
 from daemon import logs
+from daemon.app import SWITCH_S
 from daemon.core import Core, build
 from daemon.engine import Camera, Engine
 from daemon.metrics import Counters
@@ -56,6 +60,17 @@ TICK_S = 0.005
 BUSY = Style(pause_s=0.5)
 EMPTY = Style(pause_s=1e9, fixtures=(), parcels=0.0)
 REAL = ("lobby_table_visitors.mp4", "road_overhead_cars.mp4", "residential_street_cars.mp4", "cat_alley_portrait.mp4")
+
+SLEEPER = """
+import sys, time
+late, end, tick = [], time.monotonic() + float(sys.argv[1]), float(sys.argv[2])
+print("ready", flush=True)
+while (began := time.monotonic()) < end:
+    time.sleep(tick)
+    late.append(time.monotonic() - began - tick)
+late.sort()
+print(1000 * late[-1], 1000 * late[int(0.99 * len(late))])
+"""
 
 
 # -- footage -----------------------------------------------------------------------------------------------------------
@@ -219,6 +234,21 @@ async def watch(watched: dict[str, Watched], engine: Engine, seconds: float) -> 
     return late
 
 
+class Outside:
+    """Another process that sleeps and wakes likewise: what the machine, and who else works on it, does to the lag."""
+
+    def __init__(self, seconds: float) -> None:
+        command = [sys.executable, "-c", SLEEPER, str(seconds), str(TICK_S)]
+        self._child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._child.stdout is not None
+        self._child.stdout.readline()
+
+    def lag_ms(self) -> dict[str, float]:
+        """Its own, after `seconds`."""
+        worst, p99 = (self._child.communicate()[0]).split()
+        return {"max": float(worst), "p99": float(p99)}
+
+
 def quantile(values: list[float], q: float) -> float:
     """The nearest-rank quantile; 0 of nothing."""
     ordered = sorted(values)
@@ -242,6 +272,7 @@ def measure(settings: Settings, found: list[Scene], thrift: Thrift, seconds: flo
         one.before, one.cpu_s = one.counts(), thread_cpu_s(f"camera-{name}")
         one.age_s, one.heard_s, one.memory_s = [], [], []
     began = time.monotonic(), time.process_time(), thread_cpu_s("engine"), counters.value("absorbed")
+    outside = Outside(seconds)
     late = asyncio.run(watch(watched, engine, seconds))
     took_s = time.monotonic() - began[0]
     result = {
@@ -249,6 +280,7 @@ def measure(settings: Settings, found: list[Scene], thrift: Thrift, seconds: flo
         "engine_core": (thread_cpu_s("engine") - began[2]) / took_s,
         "absorbed_fps": (counters.value("absorbed") - began[3]) / took_s,
         "lag_ms": {"max": 1000 * max(late), "p99": 1000 * quantile(late, 0.99)},
+        "lag_outside_ms": outside.lag_ms(),
         "cameras": {name: line(one, took_s) for name, one in watched.items()},
     }
     for one in watched.values():
@@ -278,7 +310,8 @@ def show(name: str, run: dict[str, Any]) -> None:
     lag = run["lag_ms"]
     print(
         f"\n{name}: {run['cores']:.2f} cores, engine {run['engine_core']:.2f}, {run['absorbed_fps']:.1f} absorbed "
-        f"frames/s, loop late by at most {lag['max']:.1f} ms (p99 {lag['p99']:.1f})"
+        f"frames/s, loop late by at most {lag['max']:.1f} ms (p99 {lag['p99']:.1f}); "
+        f"a process that only sleeps: {run['lag_outside_ms']['max']:.1f} ms (p99 {run['lag_outside_ms']['p99']:.1f})"
     )
     print(f"{'camera':10} {'film':23} {'core':>7} {'age':>6} {'p95':>6} {'heard':>6} {'memory':>7} {'drops':>6}   fps")
     for camera, got in run["cameras"].items():
@@ -303,6 +336,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of each of the two runs")
     parser.add_argument("--key-s", type=float, default=1.0, help="distance of key frames")
     parser.add_argument("--videos", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "videos")
+    parser.add_argument("--switch-ms", type=float, default=1000 * SWITCH_S, help="see sys.setswitchinterval")
     parser.add_argument("--quick", action="store_true", help="8 seconds each")
     parser.add_argument("--out", type=Path, help="write the result there too")
     wanted = parser.parse_args()
@@ -311,6 +345,7 @@ def main() -> None:
     settings = parse({"cameras": {"c": {"url": "unused"}}, "gate": GATE}, "bench")
     load = os.getloadavg()[0]
     logs.setup("warning")
+    sys.setswitchinterval(wanted.switch_ms / 1000)
     with tempfile.TemporaryDirectory() as folder:
         found = scenes(Path(folder), wanted, SETTLE_S + seconds + 5.0)
         runs = {name: measure(settings, found, how, seconds) for name, how in (("less", Thrift()), ("all", OFF))}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,7 @@ from stream.types import NO_THUMBNAIL, Frame
 
 ENGINE_ALLOWED_S = 60.0  # a large model on a CPU may take this long over one batch
 READER_ALLOWED_S = 75.0  # the longest back-off is 30 s, a hanging open twice its timeout
+SWITCH_S = 0.001  # a thread that wants the interpreter waits this long for each before it: with 5 ms, loops stall
 BROKER_WAIT_S = 10.0  # at start; later the daemon is ready without a broker, because it already watches
 
 
@@ -293,5 +295,6 @@ class App:
 
 async def run(settings: Settings, reread: Callable[[], Settings], logs: LogControl | None = None) -> None:
     """Build everything and watch until a signal comes. Raises ModelError or ConfigError before anything started."""
+    sys.setswitchinterval(SWITCH_S)
     core = await asyncio.to_thread(build, settings)
     await App(settings, core, reread, logs).run()

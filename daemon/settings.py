@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
@@ -145,6 +146,7 @@ class CameraSettings(Section):
         2.0, ge=0, le=1000, description="pictures a second that are scaled for `black` and `frozen` alone; 0: all"
     )
     lazy_thumbnails: bool = Field(True, description="encode evidence pictures when they are read; false: at once")
+    skip_nonref: bool = Field(True, description="where `stride` takes few: do not decode frames that no other needs")
     gate: tuple[Method, ...] = Field((), description="overrides the common gate for this camera")
     options: dict[str, str] = Field(default_factory=dict, description="passed to FFmpeg as they are")
 
@@ -163,7 +165,8 @@ class CameraSettings(Section):
     @property
     def thrift(self) -> Thrift:
         """What is left undone for this camera."""
-        return Thrift(self.doze_after_s, self.hold_s, self.hold_mb, self.look_fps, self.lazy_thumbnails)
+        names = [entry.name for entry in fields(Thrift)]
+        return Thrift(**{name: getattr(self, name) for name in names})
 
 
 class ModelSettings(Section):

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import av
 import av.error
@@ -31,6 +31,7 @@ Kind = Literal["live", "file", "device"]
 
 MAX_PICTURE_PX = 8192 * 8192  # 8K is 33 Mpx; a broken header can ask for gigabytes
 LIVE_OPTIONS = {"rtsp_transport": "tcp", "fflags": "nobuffer", "allowed_media_types": "video"}
+_HEADERS = 4096  # bytes: a picture's first slice begins within these, or nothing is said of it
 _LOW_US = 1_000_000  # analyse at most one second of a live stream before the first frame
 
 
@@ -50,6 +51,7 @@ class VideoPacket:
     pts_s: float | None
     size_bytes: int
     key: bool  # can be decoded without any packet before it
+    spare: bool = False  # no other packet needs it
     raw: object = None  # for `Capture.decode`
 
 
@@ -154,6 +156,8 @@ class _Container:
         self._context = self._stream.codec_context
         self._context.thread_count = 1  # several threads save no work and add delay
         self._context.thread_type = "NONE"
+        extra = self._context.extradata
+        self._prefix = 1 + (extra[4] & 3) if extra and len(extra) > 4 and extra[0] == 1 else 0  # avcC; else start codes
 
     @property
     def info(self) -> VideoInfo:
@@ -173,12 +177,16 @@ class _Container:
                         raise self._frozen()
                     at = packet.pts if packet.pts is not None else packet.dts
                     pts_s = None if at is None or packet.time_base is None else float(at * packet.time_base)
-                    yield VideoPacket(pts_s, packet.size, packet.is_keyframe, packet)
+                    yield VideoPacket(pts_s, packet.size, packet.is_keyframe, self._spare(packet), packet)
                     heard_s = time.monotonic()
                 elif live and now_s - heard_s >= self._config.timeout_s:
                     raise self._frozen()
         except (OSError, av.error.FFmpegError) as error:
             raise self._read_fault(error) from None
+
+    def _spare(self, packet: Packet[Any]) -> bool:
+        """H.264 only: H.265 says so of temporal layers one by one, and others do not say it in the open."""
+        return self._context.name == "h264" and packet.size > 0 and unreferenced(memoryview(packet), self._prefix)
 
     def decode(self, packet: VideoPacket) -> list[Picture]:
         """See Capture. A packet that the decoder refuses gives one damaged picture."""
@@ -221,6 +229,25 @@ class _Container:
         if self._config.kind == "file":
             return CameraError(f"{self._config.place}: cannot be read on ({what}); is it damaged?", "unreadable")
         return CameraError(f"{self._config.place}: the connection broke ({what})", "ended")
+
+
+def unreferenced(data: memoryview, prefix: int) -> bool:
+    """Whether the H.264 picture in `data` is none that others refer to: `nal_ref_idc` 0 (ISO/IEC 14496-10, 7.4.1).
+
+    NAL units come after `prefix` bytes that hold their length, or after start codes where it is 0.
+    """
+    at = 0
+    while at < min(len(data), _HEADERS):
+        if prefix:
+            size = int.from_bytes(data[at : at + prefix], "big")
+            at += prefix
+        else:
+            found = bytes(data[at : at + _HEADERS]).find(b"\0\0\1")
+            at, size = (at + found + 3, 0) if found >= 0 else (len(data), 0)
+        if at < len(data) and 1 <= data[at] & 31 <= 5:  # a slice
+            return data[at] >> 5 & 3 == 0
+        at += size
+    return False
 
 
 def _options(config: CaptureConfig) -> dict[str, str]:

@@ -29,6 +29,7 @@ ALARM_S = 2.0  # an alarm was right when the gate saw a change this soon after i
 MISSES = 3  # changes that no packet told of, until packets are not believed
 BARRED_S = 600.0
 MAX_HELD = 1000  # packets, whatever their size
+FEW = 0.15  # share of pictures: a gate that takes less by time finds another one near
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,10 @@ class Thrift:
     hold_mb: float = 16.0  # most that held packets may take
     look_fps: float = 2.0  # pictures a second that are scaled although no gate wants them: for `sight`; 0: all
     lazy_thumbnails: bool = True  # evidence pictures are encoded when they are first read
+    skip_nonref: bool = True  # where the gate takes few, pictures that no other needs are not decoded
 
 
-OFF = Thrift(doze_after_s=0.0, look_fps=0.0, lazy_thumbnails=False)
+OFF = Thrift(doze_after_s=0.0, look_fps=0.0, lazy_thumbnails=False, skip_nonref=False)
 
 _ROOMS = 12  # kinds of packets, by their distance from the key frame: 0, 1, 2-3, 4-7, ...
 _KNOWN = 3  # packets of a kind: nothing is said from fewer
@@ -114,6 +116,18 @@ class Doze:
     _group: int = 0  # packets from the key frame on, and their bytes
     _group_bytes: int = 0
     _last_group: int = 0  # packets from the one before it
+    _share: float = 1.0  # of pictures that pass the gates that go by time
+
+    def timed(self, kept: bool) -> None:
+        """Whether the gates that go by time alone let a picture pass."""
+        self._share += (kept - self._share) / 32
+
+    def spares(self, packet: VideoPacket) -> bool:
+        """Whether a packet that no other needs is left undecoded."""
+        spared = packet.spare and self.thrift.skip_nonref and self._share < FEW
+        if spared:
+            self.timed(False)
+        return spared
 
     def judged(self, verdict: Verdict, wall_s: float) -> None:
         """What the gate said of a picture that it looked at."""

@@ -6,7 +6,7 @@
                         `-- moves --> Picture, Picture, ...     all that was held, late, and every packet from now on
 
 The pictures are bit for bit those of a full decode. Those of an open group of pictures that lie before its key frame
-need what was never decoded; they are counted as unseen.
+need what was never decoded; they are counted as unseen. So are those that no other needs, while the gate takes few.
 """
 
 from __future__ import annotations
@@ -141,6 +141,11 @@ class Hold:
                 return
             if packet.key and packet.pts_s > self._first_s:
                 self._first_s = None
+        if self._doze.spares(packet):
+            if arrived_s is None:
+                yield Held(packet.pts_s)
+            yield Unseen(1)
+            return
         for picture in self._repeated(self._capture.decode(packet)):
             yield picture if arrived_s is None else replace(picture, arrived_s=arrived_s)
 

@@ -95,6 +95,7 @@ class Intake:
         frame = Frame(self.camera, self.first_index + self.frames_in - 1, at.segment, at.pts_s, at.wall_s, _NO_IMAGE)
         with self.stages.span("gate"):
             verdict = self._gate.before(frame)
+        self._doze.timed(verdict.keep)
         if verdict.keep or (self._sight is not None and at.wall_s - self._looked_s >= self._look_s):
             with self.stages.span("scale"):
                 image = self._scaled(picture)

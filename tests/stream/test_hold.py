@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.capture import Capture, CaptureConfig, Picture, VideoInfo, VideoPacket, open_capture, pictures
-from stream.doze import Doze, Thrift
+from stream.doze import OFF, Doze, Thrift
 from stream.errors import CameraError
 from stream.gate import make
 from stream.hold import Hold, Unseen
@@ -123,7 +124,7 @@ NEVER = {"h264 refreshed in columns", "h264 with a key frame a minute"}  # no ke
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_far_person_in_a_still_scene_wakes_every_camera(kind: str, tmp_path: Path) -> None:
     path = record(tmp_path / "long", ENCODERS[kind], LONG_S, PASSES)
-    full, less = Seen(path, Thrift(doze_after_s=0.0)), Seen(path, DOZE)
+    full, less = Seen(path, OFF), Seen(path, DOZE)
     frames = round(LONG_S * 10)
     assert full.decoded == full.intake.frames_in == less.intake.frames_in == frames
     assert full.reasons == []
@@ -157,6 +158,16 @@ def test_without_a_gate_that_looks_nothing_is_left_undecoded(tmp_path: Path) -> 
     for gate in ([{"stride": {"fps": 1.0}}], [{"all": {}}], [{"random": {"share": 0.5}}]):
         seen = Seen(path, DOZE, gate)  # type: ignore[arg-type]
         assert seen.decoded == seen.intake.frames_in == 150
+
+
+def test_pictures_that_no_other_needs_are_not_decoded_where_few_are_taken(tmp_path: Path) -> None:
+    path = record(tmp_path / "b", ENCODERS["h264 with B-frames"], LONG_S, (5.0, 25.0))
+    full, less = Seen(path, OFF), Seen(path, replace(OFF, skip_nonref=True), [{"stride": {"fps": 1.0}}, {"still": {}}])
+    assert less.decoded < 0.75 * full.decoded  # two of five are such, and it takes some seconds to know the gate
+    assert {at for at, packet in enumerate(opened(path).packets()) if packet.spare}
+    assert len([at for at in less.kept_s if 5.0 <= at <= 25.0]) >= 19
+    assert Seen(path, replace(OFF, skip_nonref=True), [{"stride": {"fps": 5.0}}]).decoded == full.decoded
+    assert not any(packet.spare for packet in opened(short("h264")).packets())
 
 
 def test_the_hold_is_bounded(tmp_path: Path) -> None:
