@@ -81,6 +81,8 @@ class Replay:
 def replay(core: Core, settings: Settings, job: Replay) -> Iterator[Answer]:
     """Answers in order of their time; those after the end are answered from the whole file. Raises CameraError."""
     core = replace(core, encoder=replace(core.encoder, stages=job.stages))
+    if core.encoder.reuse is not None:
+        core.encoder.reuse.forget()  # a file before this one must not be seen in it
     player = _Player(core, settings, job)
     asks = sorted(enumerate(job.asks, 1), key=lambda item: item[1].at_s)  # stable: equal seconds in the order given
     bar = tqdm(desc=job.path.name, unit=" frames", disable=None) if job.progress else nullcontext()
