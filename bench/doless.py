@@ -10,8 +10,8 @@ save where much happens.
 
 What a camera may leave undone before a frame exists is in a table of its own (`dozing.py`), not with --quick.
 
-Costs are measured apart, one frame at a time in turns, by stage; `--geometry` measures them on random weights of
-another size, since the shipped model's language model is too small for them to show. The last line is JSON.
+Costs are processor time, measured apart, one frame at a time in turns, by stage; `--geometry` measures them on random
+weights of another size, since the shipped model's language model is too small for them to show. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ class Costs:
         plain = build(parse({"cameras": {"street": {"url": "file"}}}, ""))
         scheme = TABLE["compact"](len(self.model.system()), self.model.geometry.visual)
         self.policy = replace(plain.policy, positions=scheme)
-        self.recorder = Recorder()
+        self.recorder = Recorder(clock_ns=time.process_time_ns)  # so that a busy machine measures the same
         encoder = Encoder(self.model, plain.encoder.carrier, stages=self.recorder)
         self.encoders = {item.name: item.encoder(encoder) for item in SETTINGS if item.name == item.kin}
         self.banks = {(item.kin, item.detail): self.bank(item.detail) for item in SETTINGS}
@@ -249,10 +249,10 @@ class Costs:
             for stage, lasted_ms in by_stage(self.recorder).items():
                 self.frames[name][f"{'other' if frame.score else 'dull'}_{stage}"].append(lasted_ms)
         for key, bank in self.banks.items():
-            began_s = time.monotonic()
+            began_s = time.process_time()
             views = [bank.fork(now_s=frame.wall_s)]
             Session(self.model, self.policy.positions, views, self.model.question_ids(QUESTION), 2).step()
-            self.ttft[key].append(1000 * (time.monotonic() - began_s))
+            self.ttft[key].append(1000 * (time.process_time() - began_s))
 
     def row(self, item: Setting) -> dict[str, float]:
         """Medians, the first time of everything left out, since it warms up."""
@@ -263,7 +263,7 @@ class Costs:
 
 
 def cost(geometry: str, pairs: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of a frame by stage, and to an answer's first token; megabytes of a bank."""
+    """Milliseconds of a frame by stage, and to an answer's first token, of processor time; megabytes of a bank."""
     costs = Costs(geometry)
     for frame in frames(costs.model.geometry.image_px, 2 * pairs + 2):
         costs.absorb(frame)
@@ -300,7 +300,7 @@ def show(result: Mapping[str, Any]) -> None:
         shares = "".join(f"{row.get(column, float('nan')):7.1f}" for column in ("now", "past", "rest", "all"))
         against = f"{row['loss']:8.1f}{row['within']:6.1f}{row['lost']:6}{row['won']:5}"
         print(f"{name:17}{100 * row['reduced']:7.1f} %{shares}{'' if name == AS_IS else against}")
-    print(f"\nms, random weights of geometry {result['geometry']}, {result['threads']} threads")
+    print(f"\nms of processor time, random weights of geometry {result['geometry']}, {result['threads']} threads")
     print(f"{'':17}{'a dull frame':>27}{'changed':>9}{'mean':>9}{'question':>10}{'bank':>9}")
     print(f"{'':17}{'tower':>9}{'language':>9}{'frame':>9}{'frame':>9}{'frame':>9}{'ttft':>10}{'MB':>9}")
     for name, row in result["cost_ms"].items():
