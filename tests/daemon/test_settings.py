@@ -72,6 +72,8 @@ BROKEN: dict[str, tuple[str, str]] = {
     "two gates in one entry": (GOOD + "gate: [{still: {}, stride: {}}]\n", "gate: exactly one method here"),
     "gate is a number": (GOOD + "gate: [1]\n", "gate.0: a section with keys is needed"),
     "log level": (GOOD + "log_level: loud\n", "log_level: Input should be 'debug', 'info', 'warning' or 'error'"),
+    "dozes without still": ("cameras: {door: {url: x, doze_after_s: 5, gate: [{stride: {fps: 1}}]}}\n", "cameras.door.doze_after_s: no gate says whether"),
+    "looks too seldom": ("cameras: {door: {url: x, look_fps: 0.1}}\n", "look_fps: 0.1 looks too seldom to say anything after 3 s"),
     "ffmpeg option is a number": ("cameras: {door: {url: x, options: {a: 1}}}\n", "door.options.a: Input should be a valid string; put"),
 }  # fmt: skip
 

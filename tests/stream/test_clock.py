@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.clock import ClockMap, SystemClock
+from stream.clock import ClockMap, Stamp, SystemClock
 from tests.fakes import FakeClock
 
 LAG_S = 1.0
@@ -94,3 +94,18 @@ def test_restart_counts_segments() -> None:
 def test_options_are_checked() -> None:
     with pytest.raises(ValueError, match="got 0"):
         ClockMap(SystemClock(), 0)
+
+
+def test_what_was_held_is_stamped_as_if_it_had_not_been() -> None:
+    pts_s = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    clock, late = FakeClock(), FakeClock()
+    told, held = ClockMap(clock), ClockMap(late)
+    on_time: list[Stamp] = []
+    for at_s in pts_s:
+        on_time.append(told.stamp(at_s))
+        clock.move(0.1)
+    first = held.stamp(pts_s[0])
+    late.move(3.0)
+    later = [first, *(held.stamp(at_s, at_s) for at_s in pts_s[1:])]
+    assert [stamp.wall_s for stamp in later] == pytest.approx([stamp.wall_s for stamp in on_time])
+    assert [stamp.pts_s for stamp in later] == pytest.approx([stamp.pts_s for stamp in on_time])

@@ -209,6 +209,24 @@ def test_chain_hides_skipped_frames_from_later_gates() -> None:
     assert out == ["kept", *["stride"] * 3, "still", *["stride"] * 3, "still"]
 
 
+@pytest.mark.parametrize("name", sorted(set(TABLE) - {"still"}))
+def test_gates_that_do_not_look_need_no_picture(name: str) -> None:
+    unseen = np.empty((0, 0, 3), np.uint8)
+    with_it, without = make([{name: {}}]), make([{name: {}}])
+    times_s = [at / 4 for at in range(40)]
+    judged = [with_it.judge(as_frame(BASE, at_s)) for at_s in times_s]
+    assert [without.before(as_frame(unseen, at_s)) for at_s in times_s] == judged
+
+
+def test_a_chain_asks_in_two_steps_what_it_is_asked_in_one() -> None:
+    spec: list[dict[str, dict[str, float]]] = [{"stride": {"fps": 2}}, {"still": {}}, {"random": {"share": 0.5}}]
+    one, two = make(spec), make(spec)
+    for at in range(40):
+        frame = as_frame(noisy(at), at / 4)
+        verdict = two.before(frame)
+        assert (two.after(frame, verdict) if verdict.keep else verdict) == one.judge(frame)
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [("stride", {"fps": 0}), ("still", {"threshold": 0}), ("still", {"habit": 2}), ("random", {"share": 2})],

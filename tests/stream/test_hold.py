@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -20,8 +21,10 @@ from stream.errors import CameraError
 from stream.gate import make
 from stream.hold import Hold, Unseen
 from stream.intake import Intake, walk_file
+from stream.source import Source, SourceConfig
+from stream.types import Frame, Verdict
 from tests.fakes import CLIPS, needs_clips
-from tests.stream.footage import ENCODERS, record
+from tests.stream.footage import ENCODERS, Encoder, record
 
 KINDS = sorted(ENCODERS)
 ALONE = [kind for kind in KINDS if kind != "h264 refreshed in columns"]  # whose key frames are key frames
@@ -224,6 +227,55 @@ def test_growth_is_told_from_what_the_camera_usually_sends() -> None:
     assert quiet(doze, False, 0.0, 20) == []
     assert quiet(doze, True, 20.0, 1) != []
     assert quiet(doze, False, 21.0, 20) == []
+
+
+def test_a_camera_whose_packets_told_nothing_three_times_is_decoded_in_full_for_a_while() -> None:
+    doze = Doze(Thrift(doze_after_s=2.0))
+    still = Verdict(keep=False, score=0.1, reason="still")
+
+    def may(at_s: float) -> bool:
+        """Everything is calm from `at_s` on."""
+        quiet(doze, False, at_s, 5)
+        doze.key_picture(True)
+        for step in range(5):
+            doze.judged(still, at_s + step)
+        return doze.may()
+
+    assert may(0.0)
+    doze.woke("key")
+    assert may(10.0)
+    doze.woke("packets")
+    doze.judged(Verdict(keep=True, score=2.0, reason="kept"), 15.0)  # which was right: the first miss is forgotten
+    for at_s in (20.0, 30.0, 40.0):
+        assert may(at_s)
+        doze.woke("key")
+    assert not may(50.0)
+    assert not may(600.0)
+    assert may(700.0)
+    doze.woke("key")  # once more is enough
+    assert not may(720.0)
+
+
+def test_a_camera_that_dozes_is_alive_and_counted(tmp_path: Path) -> None:
+    path = record(tmp_path / "still", Encoder("libx264", {**ENCODERS["h264"].options, "g": "25"}), 7.0, fps=25)
+    frames: list[Frame] = []
+    config = SourceConfig("cam", str(path), SIZE, loop=False, stale_after_s=1.0, thrift=Thrift(doze_after_s=1.0))
+    source = Source(config, make([{"still": {}}]), frames.append)
+    source.start()
+    held = 0.0
+    while source.alive:
+        time.sleep(0.1)
+        stats = source.stats()
+        assert not source.watchdog()
+        assert stats.frames_in == stats.kept + sum(stats.skipped.values())
+        if stats.alive_wall_s is not None and stats.last_wall_s is not None and stats.state == "online":
+            held = max(held, stats.alive_wall_s - stats.last_wall_s)
+            assert stats.fps > 0
+    stats = source.stats()
+    assert held > 0.5  # packets came, pictures did not
+    assert stats.frames_in == 175 == stats.kept + sum(stats.skipped.values())
+    assert stats.skipped["packets"] > 40
+    assert (stats.reason, stats.crashes, len(frames)) == ("finished", 0, stats.kept)
 
 
 @needs_clips

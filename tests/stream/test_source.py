@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -20,11 +21,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stream.capture import CaptureConfig, Picture, open_capture, probe
+from stream.doze import OFF
 from stream.errors import CameraError, CameraTimeout, NoVideo
 from stream.gate import make
 from stream.intake import FileTime, Intake, judged_file, read_file
+from stream.picture import Scaler
+from stream.sight import Sight
 from stream.source import Backoff, Source, SourceConfig, StateChange, Surroundings
-from stream.types import Frame
+from stream.types import NO_THUMBNAIL, Frame
 from tests.fakes import FakeClock, FakeOpener, make_audio, make_video, picture
 
 SIZE = (48, 48)
@@ -122,6 +126,36 @@ def test_frames_are_scaled_numbered_stamped_and_carry_evidence() -> None:
     assert Image.open(BytesIO(first.jpeg)).size == (96, 64)
     assert Image.open(BytesIO(third.jpeg)).size == (320, 64)  # aspect kept, resolution changed in mid-stream
     assert (stats.info.width, stats.info.height, stats.corrupt) == (640, 128, 1)
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+def test_evidence_is_encoded_once_and_only_when_it_is_read(lazy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = []
+    monkeypatch.setattr("stream.picture.jpeg", lambda image: encoded.append(image.shape) or b"jpeg")
+    intake = Intake("cam", SIZE, make([]), thrift=replace(OFF, lazy_thumbnails=lazy))
+    frame = intake.accept(picture(0), FileTime(0.0, 0.1).stamp)
+    assert frame is not None
+    assert frame.thumbnail
+    assert len(encoded) == (not lazy)
+    assert [frame.jpeg, frame.jpeg] == [b"jpeg"] * 2
+    assert encoded == [(64, 96, 3)]
+    assert not NO_THUMBNAIL
+    assert NO_THUMBNAIL.read() == b""
+
+
+def test_only_what_somebody_looks_at_is_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty pictures a second for two seconds: the gate wants two of them, and `sight` two a second."""
+    scaled = []
+    rgb = Scaler.rgb
+    monkeypatch.setattr(Scaler, "rgb", lambda self, frame: scaled.append(frame.pts) or rgb(self, frame))
+    shots = [picture(0, at / 20) for at in range(40)]
+    for sight, thrift, expected in ((None, OFF, 2), (Sight(), OFF, 40), (Sight(), replace(OFF, look_fps=2.0), 4)):
+        scaled.clear()
+        intake = Intake("cam", SIZE, make([{"stride": {"fps": 1}}]), sight=sight, thrift=thrift)
+        stamp = FileTime(0.0, 0.05).stamp
+        assert [shot.pts_s for shot in shots if intake.accept(shot, stamp) is not None] == [0.0, 1.0]
+        assert len(scaled) == expected
+        assert (intake.frames_in, intake.kept, dict(intake.skipped)) == (40, 2, {"stride": 38})
 
 
 def test_only_kept_frames_get_evidence_and_skips_are_counted() -> None:
