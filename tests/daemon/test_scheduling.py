@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from daemon.job import Sinks
 from daemon.messages import Query
+from memory.view import MemoryView
 from stream.attention import Step
 from stream.encoder import Work
 from stream.model.llava_onevision import LlavaOnevision
@@ -217,3 +219,30 @@ def test_frames_wait_in_the_mailbox_not_in_a_queue(model: LlavaOnevision) -> Non
     counts = bench.cameras["cam0"].mailbox.counts()
     assert (counts.taken, counts.dropped) == (2, 8)
     assert bench.cameras["cam0"].bank.frames == [8, 9]
+
+
+def test_frames_wait_a_moment_for_a_search(model: LlavaOnevision, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a question waits for two batches: when it comes, and when its search is done. A slow disk holds nobody up."""
+    bench = Bench(model)
+    bench.frames(3)
+    searching: Future[list[MemoryView]] = Future()
+    views: list[MemoryView] = []
+
+    def submit(given: list[MemoryView], *_rest: object) -> Future[list[MemoryView]]:
+        views.extend(given)
+        return searching
+
+    monkeypatch.setattr(bench.engine._answers.recaller, "submit", submit)
+    bank, mailbox = bench.cameras["cam0"].bank, bench.cameras["cam0"].mailbox
+    bench.ask()
+    bench.engine.turn()
+    mailbox.put(random_frames(4, 0, "cam0")[3])
+    bench.engine.notify()
+    absorbed = []
+    for step_s in (0.0, 0.06, 0.06):
+        bench.clock.now_s += step_s
+        bench.engine.turn()
+        absorbed.append(bank.absorbed)
+    assert absorbed == [3, 3, 4]
+    searching.set_result(views)
+    assert [answer.status for answer in bench.settle()] == ["ok"]
