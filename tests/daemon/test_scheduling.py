@@ -222,7 +222,7 @@ def test_frames_wait_in_the_mailbox_not_in_a_queue(model: LlavaOnevision) -> Non
 
 
 def test_frames_wait_a_moment_for_a_search(model: LlavaOnevision, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a question waits for two batches: when it comes, and when its search is done. A slow disk holds nobody up."""
+    """Else a question waits for two batches: when it comes, and after its search. A slow disk holds nobody up."""
     bench = Bench(model)
     bench.frames(3)
     searching: Future[list[MemoryView]] = Future()
