@@ -129,7 +129,7 @@ class CameraState(_Out):
     state: Availability
     reason: str = Field("", description="why it is not online; empty when it is")
     at: float = Field(description="when this was written")
-    newest_age_s: float | None = Field(None, description="age of the newest decoded frame")
+    newest_age_s: float | None = Field(None, description="age of the newest frame, or packet while nothing moves")
     fps: float = Field(0.0, ge=0, description="frames decoded per second, lately")
     frames_in: int = 0
     frames_kept: int = 0

@@ -28,6 +28,7 @@ class Held:
     """A packet came and is held: it becomes a late `Picture`, or part of an `Unseen`."""
 
     pts_s: float | None
+    dozing: bool = True  # nobody waits for what comes next
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ class Hold:
                 self._first_s = None
         if self._doze.spares(packet):
             if arrived_s is None:
-                yield Held(packet.pts_s)
+                yield Held(packet.pts_s, dozing=False)
             yield Unseen(1)
             return
         for picture in self._repeated(self._capture.decode(packet)):

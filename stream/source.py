@@ -39,6 +39,7 @@ State = Literal["connecting", "online", "offline"]
 
 HEALTHY_S = 60.0  # online for this long: the next fault is a new one, back-off starts small again
 FPS_WINDOW_S = 5.0
+NAP_S = 0.2  # how late a packet is looked at while its camera dozes
 _EXPECTED = frozenset({"stopped", "finished"})  # ends that nobody needs to look into
 _MIN_SPAN_S = 0.5  # no rate can be told from less
 _MAX_WAIT_S = 10.0  # a file's pts that ask for a longer pause are not believed
@@ -184,6 +185,7 @@ class Source:
             crashes=0,
             info=VideoInfo("", 0, 0, 0.0),
         )
+        self._nap_to_s = 0.0  # pts: packets up to it have come already
         self._connections = 0
         self._online_s: float | None = None  # monotonic, since when
         self._thread = threading.Thread(target=self._run, name=f"camera-{config.camera}", daemon=True)
@@ -287,7 +289,9 @@ class Source:
         good_s = self._clock.monotonic_s()
         for item in self._intake.items(capture, self._clock):
             late = isinstance(item, Picture) and item.arrived_s is not None
-            if paced and not late and not isinstance(item, Unseen):
+            if isinstance(item, Held) and item.dozing:
+                self._nap(item, pace if paced else None)
+            elif paced and not late and not isinstance(item, Unseen):
                 pace.wait(item.pts_s)
             if self._stop.is_set():
                 return
@@ -303,6 +307,16 @@ class Source:
                 raise CameraTimeout(f"{place}: it sends, but nothing decodable for {limit_s:g} s")
         if not intact:
             raise NoVideo(f"{self.config.capture.place}: it ended without one decodable frame")
+
+    def _nap(self, held: Held, pace: _Pace | None) -> None:
+        """Let packets gather while a camera dozes: waking up for each costs more than all else that is done with it."""
+        if held.pts_s is None or self._nap_to_s - NAP_S <= held.pts_s < self._nap_to_s:
+            return
+        self._nap_to_s = held.pts_s + NAP_S
+        if pace is None:
+            self._stop.wait(NAP_S)
+        else:
+            pace.wait(self._nap_to_s)
 
     def _count(self, capture: Capture, item: Item, now_s: float) -> None:
         """Bring the snapshot up to date after one picture or packet."""

@@ -61,17 +61,24 @@ def record(
     passes: tuple[float, float] | None = None,
     noise: float = 1.5,
     fps: int = FPS,
+    fault: tuple[str, float] | None = None,
 ) -> Path:
-    """The scene as a file; `path` gets the suffix that the codec needs."""
+    """The scene as a file; `path` gets the suffix that the codec needs. `fault`: from then on `black` or `frozen`."""
     path = path.with_suffix(how.suffix)
     rng = np.random.default_rng(0)
+    image = np.zeros((*SIZE, 3), np.uint8)
     with av.open(str(path), "w") as out:
         stream = out.add_stream(how.codec, rate=Fraction(fps))
         stream.height, stream.width = SIZE
         stream.pix_fmt = "yuvj420p" if how.codec == "mjpeg" else "yuv420p"
         stream.options = dict(how.options)
         for number in range(round(seconds * fps)):
-            frame = av.VideoFrame.from_ndarray(scene(number / fps, passes, rng, noise), format="rgb24")
+            kind, from_s = fault or ("", seconds)
+            if number / fps < from_s:
+                image = scene(number / fps, passes, rng, noise)
+            elif kind == "black":
+                image = np.zeros_like(image)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, fps)
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))

@@ -21,6 +21,7 @@ from stream.errors import CameraError
 from stream.gate import make
 from stream.hold import Hold, Unseen
 from stream.intake import Intake, walk_file
+from stream.sight import Sight
 from stream.source import Source, SourceConfig
 from stream.types import Frame, Verdict
 from tests.fakes import CLIPS, needs_clips
@@ -180,6 +181,21 @@ def test_the_hold_is_bounded(tmp_path: Path) -> None:
     assert tight.decoded == 200  # a group of pictures does not fit
     assert Seen(path, Thrift(doze_after_s=3.0, hold_s=0.5)).decoded == 200  # nor into this time
     assert Seen(path, DOZE).decoded < 140
+
+
+@pytest.mark.parametrize(("fault", "within_s"), [("black", 5.0), ("frozen", 14.0)])
+@pytest.mark.parametrize("kind", ["h264", "h264 with B-frames", "mjpeg"])
+def test_a_camera_that_shows_nothing_any_more_is_noticed_while_it_dozes(
+    kind: str, fault: str, within_s: float, tmp_path: Path
+) -> None:
+    path = record(tmp_path / fault, ENCODERS[kind], 45.0, noise=4.0, fault=(fault, 25.0))
+    sight, states = Sight(3.0, 24.0), []
+    intake = Intake("cam", SIZE, make([{"stride": {"fps": 2}}, {"still": {}}]), sight=sight, thrift=DOZE)
+    for _ in walk_file(path, intake):
+        states.append((intake.last_wall_s, sight.state))
+    assert intake.skipped["packets"] > 100
+    assert {state for at_s, state in states if at_s is not None and at_s < 25.0} == {""}
+    assert next(at_s for at_s, state in states if at_s is not None and state == fault) < 25.0 + within_s
 
 
 class Breaking:
