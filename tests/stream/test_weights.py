@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -103,3 +105,12 @@ def test_a_processor_without_the_kernels_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(type(torch.backends.quantized), "supported_engines", ["qnnpack"])
     with pytest.raises(ModelError, match="int8 needs an x86 processor or a GPU"):
         repack(random_model().net, "int8")
+
+
+def test_what_a_gpu_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = SimpleNamespace(device=torch.device("cuda"))
+    with pytest.raises(ModelError, match="float16 is for processors"):
+        repack(net, "float16")
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    with pytest.raises(ModelError, match=r"needs torchao: pip install 'longwatch\[gpu\]'"):
+        repack(net, "int8")
