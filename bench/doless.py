@@ -56,7 +56,7 @@ from tests.geometry import random_net
 from tests.models import WORDS
 
 FULL = (Plan("hour", 3, 8, 8), Plan("minutes", 2, 5, 8), Plan("busy", 3, 3, 8))
-QUICK = (Plan("hour", 1, 3, 6), Plan("busy", 1, 2, 6))
+QUICK = (Plan("hour", 1, 2, 6), Plan("busy", 1, 1, 6))
 AS_IS = "as it is"
 HYBRID = 4  # newest frames at full detail, the daemon's default
 BEYOND = ("blind", "window4", "uniform", "full")  # what a saving is compared with
