@@ -249,10 +249,8 @@ class App:
         self._loop.call_soon_threadsafe(self._erase_pictures, camera, since_s, until_s)
 
     def _erase_pictures(self, camera: str | None, since_s: float, until_s: float) -> None:
-        """Pictures of an erased time leave answers that may be repeated, the broker, and the tower."""
+        """Pictures of an erased time leave answers that may be repeated, and the broker."""
         self.link.desk.forget(camera, since_s, until_s)
-        if (reuse := self.engine.encoder.reuse) is not None:
-            self.engine.call(reuse.forget)
         for name, post in self.posts.items():
             frame = post.newest
             if camera in (None, name) and frame is not None and since_s <= frame.wall_s <= until_s:

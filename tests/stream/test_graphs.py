@@ -1,7 +1,7 @@
 """Captured forwards: replayed with inputs and memory that never move they give what a fresh forward gives.
 
-There is no GPU here. The stand-in keeps a forward's Python and runs it again on what was captured: whatever is not fixed
-(a column, a mask, a position, a tensor of the first run) would come out wrong.
+There is no GPU here. The stand-in keeps a forward's Python and runs it again on what was captured: whatever is not
+fixed (a column, a mask, a position, a tensor of the first run) would come out wrong.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def test_captures_are_bounded_and_a_failure_only_costs_speed() -> None:
     model, again = captured()
     encoder = make_encoder(model)
     frames = random_frames(AFTER)
-    for number in range(LIMIT + 3):
+    for _ in range(LIMIT + 3):
         bank = make_bank(model, 2, camera="door")
         for frame in frames:
             absorb(encoder, bank, frame)
