@@ -40,6 +40,7 @@ State = Literal["connecting", "online", "offline"]
 HEALTHY_S = 60.0  # online for this long: the next fault is a new one, back-off starts small again
 FPS_WINDOW_S = 5.0
 NAP_S = 0.2  # how late a packet is looked at while its camera dozes
+_BLOCKED_S = 0.005  # longer than this for a packet: it had not come yet
 _EXPECTED = frozenset({"stopped", "finished"})  # ends that nobody needs to look into
 _MIN_SPAN_S = 0.5  # no rate can be told from less
 _MAX_WAIT_S = 10.0  # a file's pts that ask for a longer pause are not believed
@@ -287,10 +288,12 @@ class Source:
         pace = _Pace(self._clock, self._stop)
         intact = 0
         good_s = self._clock.monotonic_s()
+        asked_s = good_s
         for item in self._intake.items(capture, self._clock):
+            waited_s = self._clock.monotonic_s() - asked_s
             late = isinstance(item, Picture) and item.arrived_s is not None
             if isinstance(item, Held) and item.dozing:
-                self._nap(item, pace if paced else None)
+                self._nap(item, pace if paced else None, waited_s)
             elif paced and not late and not isinstance(item, Unseen):
                 pace.wait(item.pts_s)
             if self._stop.is_set():
@@ -305,18 +308,23 @@ class Source:
             if now_s - good_s > self.config.stale_after_s:
                 place, limit_s = self.config.capture.place, self.config.stale_after_s
                 raise CameraTimeout(f"{place}: it sends, but nothing decodable for {limit_s:g} s")
+            asked_s = self._clock.monotonic_s()
         if not intact:
             raise NoVideo(f"{self.config.capture.place}: it ended without one decodable frame")
 
-    def _nap(self, held: Held, pace: _Pace | None) -> None:
-        """Let packets gather while a camera dozes: waking up for each costs more than all else that is done with it."""
+    def _nap(self, held: Held, pace: _Pace | None, waited_s: float) -> None:
+        """Let packets gather while a camera dozes: waking up for each costs more than all else that is done with it.
+
+        Never while one lies there that came before (`waited_s` is short): we would fall behind.
+        """
         if held.pts_s is None or self._nap_to_s - NAP_S <= held.pts_s < self._nap_to_s:
             return
-        self._nap_to_s = held.pts_s + NAP_S
-        if pace is None:
-            self._stop.wait(NAP_S)
-        else:
+        if pace is not None:
+            self._nap_to_s = held.pts_s + NAP_S
             pace.wait(self._nap_to_s)
+        elif waited_s >= _BLOCKED_S:
+            self._nap_to_s = held.pts_s + NAP_S
+            self._stop.wait(NAP_S)
 
     def _count(self, capture: Capture, item: Item, now_s: float) -> None:
         """Bring the snapshot up to date after one picture or packet."""
