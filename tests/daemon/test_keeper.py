@@ -19,6 +19,7 @@ from memory import snapshot
 from memory.bank import MemoryBank
 from stream.errors import ConfigError
 from stream.model.llava_onevision import LlavaOnevision
+from stream.reuse import Reuse
 from tests.daemon.lives import T0, WAIT_S, Life, picture
 from tests.daemon.recalling import small_model
 from tests.models import random_model
@@ -240,15 +241,18 @@ def everything(folder: Path) -> bytes:
 
 
 def test_what_is_forgotten_leaves_bank_snapshot_and_archive(begin: Begin, tmp_path: Path) -> None:
-    life = begin().watch(*range(6))
-    life.keeper.save()
+    life = begin()
+    seen = life.core.encoder.reuse = Reuse(6.0)
+    life.watch(*range(6)).keeper.save()
     life.commit()
+    known = dict(seen._seen)
     traces = [picture(frame).jpeg for frame in (3, 4)]
     state = life.bank.state(0.0)
     traces += [state.keys[0, 0, rank].numpy().tobytes() for rank, frame in enumerate(state.frames) if frame in (3, 4)]
     assert all(trace in everything(tmp_path / "state") for trace in traces)
     life.forget(T0 + 30.0, T0 + 45.0)
     assert life.bank.frames == [2, 5]
+    assert (len(known), len(seen._seen)) == (1, 0), "what was encoded last cannot come back"
     assert life.erased == [("door", T0 + 30.0, T0 + 45.0)]
     assert told(life) == [(30.0, 45.0, "erased")]
     assert not any(trace in everything(tmp_path / "state") for trace in traces)
