@@ -186,11 +186,11 @@ class ModelSettings(Section):
         {"none": {}}, description="fewer visual tokens, most for frames in which little happened; see methods.md"
     )
     reuse_below: float | None = Field(
-        None,
+        6.0,
         gt=0,
         le=255,
-        description="a picture that differs by less grey levels than this everywhere is not looked at again: the last "
-        "one's visual tokens serve; default: never",
+        description="a picture that differs by fewer grey levels than this everywhere is not looked at again: the last "
+        "one's visual tokens serve; null: never",
     )
 
     _method = field_validator("reduce", mode="before")(_as_method)
