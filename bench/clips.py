@@ -51,8 +51,9 @@ from daemon.settings import Settings, parse
 from memory import retain
 from memory.bank import MemoryBank, Policy
 from memory.view import MemoryView, Moment
-from stream.encoder import Encoder, Work
+from stream.encoder import Encoder
 from stream.errors import CameraError, LongwatchError
+from stream.kv import Work
 from stream.mailbox import Mailbox
 from stream.model import Model
 from stream.positions import Positions
@@ -168,12 +169,11 @@ def _inside(part: list[str], whole: list[str]) -> bool:
 # -- one clip ----------------------------------------------------------------------------------------------------------
 
 
+@dataclass
 class Recorder(Encoder):
     """An encoder that also keeps the frames it absorbed."""
 
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__(encoder.model, encoder.carrier)
-        self.frames: list[Frame] = []
+    frames: list[Frame] = field(default_factory=list)
 
     def absorb(self, batch: Sequence[Work]) -> list[Carrier]:
         """See Encoder."""
@@ -204,7 +204,7 @@ class Stop:
 
 def watch(core: Core, settings: Settings, path: Path, clip: Clip) -> tuple[list[Frame], list[Stop], list[Try]]:
     """Replay a clip; frames absorbed, where the questions stood among them, and `hybrid`'s answers. Raises Broken."""
-    recorder = Recorder(core.encoder)
+    recorder = Recorder(core.encoder.model, core.encoder.carrier)
     watched = Watched(recorder, core.policy, core.recall, core.recalled)
     asked = sorted(clip.questions, key=lambda question: question.ask_at)  # as they will be answered
     asks = [Ask(question.ask_at, question.question) for question in asked]

@@ -32,8 +32,8 @@ from memory import retain
 from memory.bank import MemoryBank
 from memory.retain import Choice
 from memory.view import MemoryView, Moment
-from stream.encoder import Encoder, Work
-from stream.kv import Past
+from stream.encoder import Encoder
+from stream.kv import Past, Work
 from stream.model import Model
 from stream.types import Budget, Frame, Span, Trust, VisualTokens
 

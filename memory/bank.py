@@ -20,9 +20,8 @@ from memory.detail import Detail, Item
 from memory.retain import Choice, Retain, Rows
 from memory.snapshot import State, remainder
 from memory.view import MemoryView, Moment
-from stream.encoder import Work
 from stream.errors import SnapshotError
-from stream.kv import Extent, Lane, Past
+from stream.kv import Extent, Lane, Past, Work
 from stream.model import Geometry
 from stream.positions import Positions
 from stream.types import Budget, Carrier, Frame, Span
@@ -295,7 +294,7 @@ class MemoryBank:
     def _make_room(self, newest: Carrier) -> tuple[Choice, Carrier]:
         """Free one slot by the policy's choice; returns it, and `newest` as it is to be stored."""
         slots = torch.tensor(self._order, dtype=torch.long, device=self._digests.device)
-        digests = torch.cat((self._digests[slots], newest.digest[None]))
+        digests = torch.cat((self._digests.index_select(0, slots), newest.digest[None]))
         rows = Rows(digests, [*self.spans, newest.span], [*self.frames, newest.frame])
         choice = self.policy.retain.choose(rows, self._rng)
         assert 0 <= choice.leaves < len(self._order), "retention never names the newest"

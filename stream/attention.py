@@ -139,12 +139,19 @@ class Side:
             shape = step.embeds.shape[:2]
             own, raw, new, val = (_rows(item, begin, end, shape) for item in (asked, key, turned, value))
             keys, values = step.store.put(layer, raw, new, val)
-            out = _attend(own, keys, values, mask, scale)
+            wants = step.mass is not None and step.mass.wants(layer)
+            weights = _weights(own[:, :, -1:], keys, mask, scale) if wants or shape[1] == 1 else None
+            if (
+                weights is not None and shape[1] == 1
+            ):  # one word: half the price of a kernel
+                out = _mix(weights, values)
+            else:
+                out = _attend(own, keys, values, mask, scale)
             whole[0, begin:end] = out.transpose(1, 2).flatten(0, 1)
             if step.mass is not None:
                 step.mass.look(_rows(query, begin, end, shape))
-                if step.mass.wants(layer):
-                    step.mass.add(_weights(own[:, :, -1:], keys, mask, scale))
+                if wants and weights is not None:
+                    step.mass.add(weights)
         return whole.transpose(1, 2)
 
     @property
@@ -228,3 +235,9 @@ def _weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> T
     groups = query.reshape(query.shape[0], key.shape[1], -1, query.shape[3])  # [B, Hkv, heads a group, Dh]
     scores = (groups @ key.transpose(2, 3)).float().flatten(1, 2) * scale
     return (scores if mask is None else scores + mask[:, :, -1]).softmax(-1)
+
+
+def _mix(weights: Tensor, value: Tensor) -> Tensor:
+    """Softmax `weights` [B, heads, K] of one query over `value` [B, Hkv, K, Dh] -> [B, heads, 1, Dh]."""
+    groups = weights.to(value.dtype).view(value.shape[0], value.shape[1], -1, value.shape[2])
+    return (groups @ value).flatten(1, 2)[:, :, None]

@@ -17,22 +17,13 @@ from torch import Tensor
 
 from stream.attention import Step
 from stream.carrier import CarrierInput
-from stream.kv import Lane
+from stream.kv import Work
 from stream.model import Model
 from stream.reduce import Reduce
 from stream.reduce.none import Nothing
 from stream.reuse import Reuse
 from stream.stages import OFF, Stages
 from stream.types import Carrier, Frame, Span, VisualTokens
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One frame to absorb, and where. A camera's next work is made when this one was absorbed and remembered."""
-
-    frame: Frame
-    lane: Lane  # of the camera, its slots placed for this frame
-    positions: Tensor  # float32 [N+1] of the visual tokens and the carrier
 
 
 @dataclass

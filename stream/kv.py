@@ -20,6 +20,7 @@ from torch import Tensor
 
 from stream.rope import Rope
 from stream.rule import causal
+from stream.types import Frame
 
 NO = float("-inf")
 
@@ -190,6 +191,15 @@ class Lane:
         """Un-rotated keys and values of the last forward's tokens [L, Hkv, T, Dh]; views."""
         new = self.all_values[:, :, self.first : self.first + self._count]
         return self._new_keys[:, :, : self._count], new
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One frame to absorb, and where. A camera's next work is made when this one was absorbed and remembered."""
+
+    frame: Frame
+    lane: Lane  # of the camera, its slots placed for this frame
+    positions: Tensor  # float32 [N+1] of the visual tokens and the carrier
 
 
 class Board:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar, get_args
 
 import torch
-from torch.nn import functional as F
 
 from memory.retain import Absorb, Choice, Retain, Rows
 from stream.policy import Paper
@@ -32,7 +31,9 @@ class Adjacent(Retain):
     def choose(self, rows: Rows, rng: torch.Generator) -> Choice:  # noqa: ARG002 - deterministic
         """See Retain."""
         digests = rows.digests.float()
-        older = int(F.cosine_similarity(digests[:-1], digests[1:], dim=-1).argmax())
+        lengths = digests.norm(dim=-1).clamp_min_(1e-8)
+        alike = torch.linalg.vecdot(digests[:-1], digests[1:]).div_(lengths[:-1] * lengths[1:])
+        older = int(alike.argmax())
         if self.when_full == "drop":
             return Choice(older)
         return Choice(older, into=older + 1, how=self.when_full)

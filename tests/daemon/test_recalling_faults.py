@@ -39,6 +39,7 @@ def test_a_slow_disk_stops_no_frame_and_the_bank_answers_in_the_end(model: Llava
         reader = searching(watch)
         now_s = watch.clock.now_s
         watch.watch(3, 0.5)
+        watch.engine.turn()  # the first one had to wait a moment
         assert watch.bank().newest_frame == 11, "frames went on while the disk was waited for"
         assert not watch.answers
         watch.clock.now_s = now_s + SEARCH_S + 0.1

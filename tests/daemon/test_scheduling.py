@@ -12,7 +12,7 @@ from daemon.job import Sinks
 from daemon.messages import Query
 from memory.view import MemoryView
 from stream.attention import Step
-from stream.encoder import Work
+from stream.kv import Work
 from stream.model.llava_onevision import LlavaOnevision
 from stream.types import Carrier, Frame
 from tests.daemon.driven import Bench

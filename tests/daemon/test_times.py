@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from daemon.messages import Gap
 from daemon.session import Session
 from daemon.times import REASONS, Speech, length
-from stream.attention import Mass
+from stream.attention import Step
 from stream.marks import AGO, CLOCK, SPAN
 from stream.types import Span
 from tests.models import absorb, make_bank, make_encoder, random_frames, random_model
@@ -199,13 +199,15 @@ def scripted(pointed: dict[int, float], written: list[str], monkeypatch: pytest.
     system = len(model.system())
     ids = [token for text in written for token in model.tokenizer.encode(text, add_special_tokens=False)]
     ids.append(model.tokenizer.eos_token_id)
-    forward = model.forward
+    forward = model.forward_all
     steps = iter(ids)
 
-    def attends(embeds: Any, positions: Any, slab: Any, mass: Mass) -> Any:
-        hidden = forward(embeds, positions, slab, mass)
+    def attends(steps: list[Step]) -> Any:
+        hidden = forward(steps)
+        mass = steps[0].mass
+        assert mass is not None
         assert mass.total is not None
-        mass.total[:] = 0
+        mass.total = torch.zeros(mass.total.shape)
         for moment, share in pointed.items():
             mass.total[:, system + moment] = share
         return hidden
@@ -215,7 +217,7 @@ def scripted(pointed: dict[int, float], written: list[str], monkeypatch: pytest.
         scores[:, next(steps)] = 50.0
         return scores
 
-    monkeypatch.setattr(model, "forward", attends)
+    monkeypatch.setattr(model, "forward_all", attends)
     monkeypatch.setattr(model, "logits", writes)
     return Session(model, bank.policy.positions, [view], model.question_ids("when?"), 16)
 
