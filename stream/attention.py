@@ -101,7 +101,9 @@ class Mass:
 
     def add(self, weights: Tensor) -> None:
         """One layer's `weights` [B, heads, K]."""
-        chosen = weights if self.pointer is None else weights[:, list(self.pointer.heads)]
+        chosen = weights
+        if self.pointer is not None:  # one by one: a list of numbers would go to the GPU, which a graph cannot hold
+            chosen = torch.stack([weights[:, head] for head in self.pointer.heads], dim=1)
         mean = chosen.float().mean(1)
         self.total = mean if self.total is None else self.total + mean
         self.layers += 1
@@ -141,9 +143,7 @@ class Side:
             keys, values = step.store.put(layer, raw, new, val)
             wants = step.mass is not None and step.mass.wants(layer)
             weights = _weights(own[:, :, -1:], keys, mask, scale) if wants or shape[1] == 1 else None
-            if (
-                weights is not None and shape[1] == 1
-            ):  # one word: half the price of a kernel
+            if weights is not None and shape[1] == 1:  # one word: half the price of a kernel
                 out = _mix(weights, values)
             else:
                 out = _attend(own, keys, values, mask, scale)

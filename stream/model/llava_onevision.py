@@ -19,7 +19,7 @@ from stream.attention import Mass, Reading, Side, Step, install
 from stream.graphs import Graphs
 from stream.kv import Boards, Extent, Lane, Past, Slab, Store
 from stream.marks import MARKS
-from stream.model import Geometry, gelu
+from stream.model import Geometry, gelu, linear
 from stream.model.card import Card
 from stream.rope import disarm
 from stream.types import VisualTokens
@@ -62,6 +62,7 @@ class LlavaOnevision:
         on_gpu = self.geometry.device.type == "cuda"
         if not on_gpu:
             gelu.install(net)
+            linear.install(net)
         self._graphs = Graphs(lambda side: self.run(side.embeds, side)) if on_gpu else None
         self._boards = Boards() if on_gpu else None
         known = tokenizer.get_vocab()
