@@ -1,4 +1,4 @@
-"""Linear layers for one word, or for a question's few, on several cores: BLAS multiplies a few rows on one of them.
+"""Linear layers for the rows of a word, a question or a frame, on several cores: BLAS leaves all but one idle with few.
 
     x [M, in] W^T   ->   x [W_1; W_2; ...]^T, a batch of products: each core reads its own rows of the weights
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-FEW = 48  # rows: from there on BLAS shares them between cores itself
+FEW = 256  # rows, as one frame of 197 has: from there on BLAS shares them well between cores itself
 LARGE = 1 << 17  # weights: below, a batch costs more than it saves
 
 
