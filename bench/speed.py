@@ -306,6 +306,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         found.append(limits(wanted, device, dtype))
     best = Limits(max(item.matrix_flops for item in found), max(item.read_bytes for item in found))
     _share(run.found, best)
+    tokens = model.geometry.visual + 1
+    frame = run.work.tower + run.work.language(tokens, CARRIERS)
     return {
         "bench": "speed",
         "geometry": args.geometry,
@@ -317,7 +319,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "late_frames": plan.late,
         "matrix_gflops": best.matrix_flops / 1e9,
         "read_gbs": best.read_bytes / 1e9,
-        "frame_gflop": (run.work.tower + run.work.language(model.geometry.visual + 1, CARRIERS)) / 1e9,
+        "frame_gflop": frame / 1e9,
+        "padding_share": (run.work.language(tokens, CARRIERS) - run.work.language(tokens, 0)) / frame,
         "tower_ms": 1000 * tower_s,
         "question_tokens": len(model.question_ids(QUESTION)),
         **run.found,

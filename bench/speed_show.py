@@ -16,7 +16,8 @@ def show(result: dict[str, Any]) -> None:
     )
     print(
         f"limits: {result['matrix_gflops']:.0f} GFLOP/s matrix product, {result['read_gbs']:.1f} GB/s read; "
-        f"a frame is {result['frame_gflop']:.1f} GFLOP"
+        f"a frame is {result['frame_gflop']:.1f} GFLOP\n"
+        f"padding: no rows; the masked slots of a bank that is still empty are {result['padding_share']:.2%} of a frame"
     )
     times = sorted({int(frames) for first in result["ttft_ms"].values() for frames in first})
     print(f"\n{'':12}{'frames/s':>9}{'of peak':>9}{'words/s':>9}{'of read':>9}   first token after N frames, ms")

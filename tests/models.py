@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from memory import retain
 from memory.bank import MemoryBank, Policy
@@ -20,10 +21,13 @@ from stream.types import Budget, Carrier, Frame
 WORDS = ["what is visible now?", "a red car", "nothing", "user\n", "assistant\n"] * 10
 
 
-def random_model(seed: int = 0, card: Card = tiny.CARD, **text: Any) -> LlavaOnevision:
-    """The tiny geometry with random weights, fp32."""
+def random_model(
+    seed: int = 0, card: Card = tiny.CARD, dtype: torch.dtype = torch.float32, **text: Any
+) -> LlavaOnevision:
+    """The tiny geometry with random weights."""
     tokenizer = tiny.tokenizer(WORDS)
-    return LlavaOnevision(tiny.untrained(seed, len(tokenizer), **text).requires_grad_(False), tokenizer, card, "random")
+    net = tiny.untrained(seed, len(tokenizer), **text).to(dtype).requires_grad_(False)
+    return LlavaOnevision(net, tokenizer, card, "random")
 
 
 def random_frames(count: int, seed: int = 0, camera: str = "door", px: int = 96) -> list[Frame]:

@@ -174,6 +174,23 @@ def test_the_comparison_can_fail() -> None:
     assert relative(model.logits(wrong[-1]), model.logits(right[-1])) > 1e-3
 
 
+def test_a_batch_of_cameras_equals_one_by_one_in_bfloat16() -> None:
+    """DESIGN rule 6, in the dtype of GPUs and of processors that have it: eight bits of mantissa, four blocks deep."""
+    model = random_model(dtype=torch.bfloat16)
+    encoder = make_encoder(model)
+    banks = [make_bank(model, 3, 1, camera=f"cam{index}") for index in range(3)]
+    for index, bank in enumerate(banks):
+        for frame in random_frames(1 + 2 * index, seed=index, camera=bank.camera):
+            absorb(encoder, bank, frame)
+    works = [bank.work(random_frames(9, index, bank.camera)[-1]) for index, bank in enumerate(banks)]
+    together = encoder.absorb(works)
+    for work, batched in zip(works, together, strict=True):
+        alone = encoder.absorb([work])[0]
+        assert batched.keys.dtype == torch.bfloat16
+        assert relative(batched.keys.float(), alone.keys.float()) < 2e-2
+        assert relative(batched.values.float(), alone.values.float()) < 2e-2
+
+
 def test_a_batch_of_cameras_equals_one_by_one() -> None:
     """DESIGN rule 6: cameras with banks of different fill, absorbed and asked together."""
     model = random_model()
