@@ -49,8 +49,6 @@ class Past:
 class Store(Protocol):
     """Rows of keys and values that a forward reads and adds to."""
 
-    rows: int  # B
-
     @property
     def fixed(self) -> Hashable:
         """What the announced forward reads, if that never moves and is read in full, so that it can be replayed."""
@@ -90,8 +88,6 @@ class Lane:
     All shapes are fixed from the first frame on: a free slot is masked. One thread owns a lane, and the results of
     `fresh` are views that the camera's next frame overwrites.
     """
-
-    rows = 1
 
     def __init__(self, like: Tensor, extent: Extent) -> None:
         """`like` [L, Hkv, 0, Dh] gives layers, heads, width, dtype and device."""
@@ -255,10 +251,10 @@ class Slab:
     """
 
     def __init__(self, pasts: Sequence[Past], room: int, rope: Rope, boards: Boards | None = None) -> None:
-        self.rows = len(pasts)
         longest = max(len(past) for past in pasts)
         like, columns = pasts[0].keys[:, :, :0], longest + room
-        self._board = Board(like, self.rows, columns) if boards is None else boards.take(like, self.rows, columns)
+        rows = len(pasts)
+        self._board = Board(like, rows, columns) if boards is None else boards.take(like, rows, columns)
         if boards is not None:
             weakref.finalize(self, boards.give, self._board).atexit = False
         self._replays = boards is not None
