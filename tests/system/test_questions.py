@@ -41,6 +41,8 @@ def check_answer(caller: Caller, topic: str, answer: Any) -> None:
 def test_forty_questions_while_three_cameras_stream(busy: Rig) -> None:
     """In flight at once: JSON with ids, topics of cameras, plain text, MQTT 5 and 3.1.1."""
     caller = busy.caller
+    for name in CAMERAS:  # there is something to say of nine seconds ago
+        caller.state(name, lambda state: (state["memory_from"] or state["at"]) < state["at"] - 10.0)
     with busy.calling(version5=False) as old:
         for n in range(10):
             caller.ask(f"json-{n}", "how many cars?", wait=False, cameras=[CAMERAS[n % 3]])
