@@ -127,6 +127,7 @@ class Answering:
             with self.stages.span(name):
                 hidden = self.model.forward_all(steps)
         except Exception:  # noqa: BLE001 - whose fault it was is found out one by one
+            self.counters.count("forward_faults")
             self._log.exception("a forward for several questions failed; each has one of its own", questions=len(ready))
             for job in ready:
                 self._guard(job, self._alone)

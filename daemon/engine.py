@@ -68,7 +68,6 @@ class Engine:
         self._wake = threading.Condition()
         self._calls: deque[Callable[[], None]] = deque()
         self._stopping = self._ended = False
-        self._settings = settings
         self._frames = False  # something may lie in a mailbox
         self._coming: dict[str, Camera] | None = None
         self._took_s = 0.0  # the last absorbed batch
@@ -148,7 +147,7 @@ class Engine:
 
     def configure(self, settings: AnswerSettings) -> None:
         """From the next question on."""
-        self._settings = self._answers.settings = settings
+        self._answers.settings = settings
 
     def snapshot(self) -> dict[str, tuple[int, float | None, float | None]]:
         """Per camera: carriers held, and the time they span (first and last wall second)."""
@@ -217,7 +216,8 @@ class Engine:
 
     def _take_frames(self) -> list[Frame]:
         """The next batch: of the cameras that have a frame those that waited longest, as many as patience allows."""
-        most = len(self.cameras) if self._frame_s <= 0 else max(1, int(self._settings.patience_s / self._frame_s))
+        patience_s = self._answers.settings.patience_s
+        most = len(self.cameras) if self._frame_s <= 0 else max(1, int(patience_s / self._frame_s))
         frames: list[Frame] = []
         for name in sorted(self.cameras, key=lambda name: self._served.get(name, 0)):
             camera = self.cameras[name]

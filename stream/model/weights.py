@@ -11,6 +11,7 @@ are replaced after the checkpoint is loaded; no forward is touched. Tower, proje
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,7 @@ WEIGHT_MAX = 63  # AVX2 adds two products of a weight and an activation in 16 bi
 ZERO = 127  # the byte that stands for an activation of 0; the token's largest is ZERO more or less
 
 
-class Packed(nn.Module):
+class Packed(nn.Module, ABC):
     """A linear layer over FBGEMM's packed weights: [..., in] -> [..., out] in the input's dtype."""
 
     bias: nn.Parameter | None
@@ -40,9 +41,9 @@ class Packed(nn.Module):
         out = self.product(states.float())
         return (out if self.bias is None else out.add_(self.bias)).to(states.dtype)
 
+    @abstractmethod
     def product(self, states: Tensor) -> Tensor:
         """`states` [..., in] times the weights, fp32."""
-        raise NotImplementedError
 
 
 class Float16Linear(Packed):

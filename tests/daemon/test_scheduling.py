@@ -112,6 +112,7 @@ def test_a_broken_forward_costs_one_question(model: LlavaOnevision, monkeypatch:
     monkeypatch.setattr(model, "forward_all", picky)
     assert {answer.id: answer.status for answer in bench.settle()} == {"good": "ok", "long": "error"}
     assert bench.counters.value("question_faults") == 1
+    assert bench.counters.value("forward_faults") == 1
 
 
 def test_overload_is_shared_evenly(model: LlavaOnevision, monkeypatch: pytest.MonkeyPatch) -> None:
