@@ -1,4 +1,4 @@
-"""The tanh form of GELU, in half the time on a processor: torch's kernel computes tanh element by element.
+"""The tanh form of GELU, in three quarters of the time on a processor: one exponential in the place of a tanh.
 
     x (1 + tanh(u)) / 2  =  x / (1 + exp(-2u)),   u = sqrt(2 / pi) (x + 0.044715 x^3)
 
