@@ -16,12 +16,13 @@ from memory.archive import Reader
 from memory.bank import MemoryBank, Policy
 from memory.recall import Recall
 from memory.recall.search import How, Limits
-from stream import carrier, reduce
+from stream import carrier
 from stream.encoder import Encoder
 from stream.errors import ConfigError
 from stream.model import Model
 from stream.model.loading import open_model
 from stream.positions import TABLE
+from stream.reduce.chain import chain
 from stream.reuse import Reuse
 from stream.types import Budget
 
@@ -80,5 +81,5 @@ def build(settings: Settings) -> Core:
         seed=memory.seed,
     )
     reuse = None if wanted.reuse_below is None else Reuse(wanted.reuse_below)
-    encoder = Encoder(model, carrier.make({"mean": {}}), reduce.make(wanted.reduce), reuse)
+    encoder = Encoder(model, carrier.make({"mean": {}}), chain([wanted.reduce]), reuse)
     return Core(encoder, policy, recall.make(memory.recall), memory.recalled)

@@ -19,8 +19,8 @@ from stream.attention import Step
 from stream.carrier import CarrierInput
 from stream.kv import Work
 from stream.model import Model
-from stream.reduce import Reduce
-from stream.reduce.none import Nothing
+from stream.reduce import Seen
+from stream.reduce.chain import Chain
 from stream.reuse import Reuse
 from stream.stages import OFF, Stages
 from stream.types import Carrier, Frame, Span, VisualTokens
@@ -32,7 +32,7 @@ class Encoder:
 
     model: Model
     carrier: CarrierInput
-    reduce: Reduce = field(default_factory=Nothing)
+    reduce: Chain = field(default_factory=Chain)
     reuse: Reuse | None = None  # of visual tokens, where a picture repeats
     stages: Stages = OFF
 
@@ -45,8 +45,8 @@ class Encoder:
         with self.stages.span("tower"):
             seen = self._see([work.frame for work in batch])
         with self.stages.span("carrier"):
-            tokens = [self.reduce.reduce(own, work.frame.score) for own, work in zip(seen, batch, strict=True)]
-            inputs = [self.carrier.embed(own) for own in tokens]
+            tokens = [self.reduce.reduce(Seen(own, work.frame)) for own, work in zip(seen, batch, strict=True)]
+            inputs = [self.carrier.embed(own)[-1] for own in tokens]
         with self.stages.span("rotate"):
             for work in batch:
                 self.model.prepare(work.lane)

@@ -15,14 +15,19 @@ There is no batch axis on these types: one frame of one camera each.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from threading import Lock
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+    from stream.tap import Tap
+
+NO_TAPS: Mapping[int, Tap] = MappingProxyType({})
 
 
 class Thumbnail:
@@ -103,6 +108,13 @@ class VisualTokens:
 
     feats: Tensor  # [N, D]
     grid: tuple[int, int]  # rows, columns; rows * columns == N
+    places: Tensor | None = None  # int64 [N], rising: where they stood among all of the frame's; None: 0 .. N-1
+    taps: Mapping[int, Tap] = field(default_factory=lambda: NO_TAPS, repr=False, compare=False)  # of tower blocks, if asked
+
+    def only(self, places: Tensor) -> VisualTokens:
+        """Rows `places` [n], rising, as they are, in one line."""
+        where = places if self.places is None else self.places[places]
+        return VisualTokens(self.feats[places], (1, len(places)), where)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ Carriers that are held in the bank and rows of the archive are chosen by the sam
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -68,8 +69,13 @@ class Recall(Protocol):
         """At most `room` sorted unique indices into `rows`."""
         ...
 
+    def groups(self, asked: Asked, rows: Rows, room: int) -> Sequence[Sequence[int]]:
+        """At most `room` groups of `rows`, disjoint, in time order; a group is read as one, the mean of its keys and
+        values. Where nothing is pooled, groups of one: `select`."""
+        ...
 
-class Method:
+
+class Method(ABC):
     """What most methods answer."""
 
     looks: ClassVar[bool] = True
@@ -78,6 +84,14 @@ class Method:
     def wants(self, asked: Asked) -> bool:  # noqa: ARG002 - most search for everything
         """See Recall."""
         return True
+
+    @abstractmethod
+    def select(self, asked: Asked, rows: Rows, room: int) -> Sequence[int]:
+        """See Recall."""
+
+    def groups(self, asked: Asked, rows: Rows, room: int) -> Sequence[Sequence[int]]:
+        """See Recall: most pool nothing."""
+        return [(index,) for index in self.select(asked, rows, room)]
 
 
 TABLE: dict[str, str] = {

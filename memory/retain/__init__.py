@@ -22,6 +22,7 @@ class Rows:
     digests: Tensor  # [n, D]
     spans: Sequence[Span]
     frames: Sequence[int]
+    absorbed: int = 0  # carriers that this memory ever took in, the newest among them; n at least
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,20 +12,35 @@ from stream.types import VisualTokens
 
 
 class CarrierInput(Protocol):
-    """Makes the embedding that stands at the carrier's position, after the frame's visual tokens."""
+    """Makes the embeddings that stand after the frame's visual tokens: the carrier, and companions before it.
+
+    Every frame and every question reads the carrier. Companions are more positions of the same frame: they live and
+    leave with their carrier, and only questions read them. The frame's own visual tokens serve as companions where a
+    method is `attentive`.
+    """
 
     paper: ClassVar[Paper]
+    companions: int  # at most, a frame
+    attentive: ClassVar[bool]  # companions are the visual tokens that the carrier attends to most; `embed` makes none
 
     def embed(self, tokens: VisualTokens) -> Tensor:
-        """`tokens.feats` [N, D] -> [D]; same dtype and device, input untouched. It is also the carrier's digest."""
+        """`tokens.feats` [N, D] -> [c + 1, D], companions first, c <= `companions`; the last is the carrier's input.
+
+        Same dtype and device, the input untouched. The carrier's input is also its digest.
+        """
         ...
 
 
-TABLE: dict[str, str] = {"mean": "stream.carrier.mean:Mean"}
+TABLE: dict[str, str] = {
+    "mean": "stream.carrier.mean:Mean",
+    "plus": "stream.carrier.plus:Plus",
+    "uniform": "stream.carrier.uniform:Uniform",
+    "random": "stream.carrier.random:Random",
+}
 
 
 def make(spec: Mapping[str, Mapping[str, Any]]) -> CarrierInput:
     """From a one-key map, e.g. `{"mean": {}}`."""
     ((name, options),) = spec.items()
-    method: CarrierInput = build("carrier", TABLE, name, options)
+    method: CarrierInput = build("model.carrier", TABLE, name, options)
     return method

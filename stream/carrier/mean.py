@@ -11,18 +11,22 @@ from stream.carrier import CarrierInput
 from stream.policy import Paper
 from stream.types import VisualTokens
 
+VIDEOSCAN = "VideoScan: Enabling Efficient Streaming Video Understanding via Frame-level Semantic Carriers"
+
 
 @dataclass(frozen=True)
 class Mean(CarrierInput):
     """C = (1/N) sum of E_i."""
 
     paper: ClassVar[Paper] = Paper(
-        title="VideoScan: Enabling Efficient Streaming Video Understanding via Frame-level Semantic Carriers",
+        title=VIDEOSCAN,
         link="https://arxiv.org/abs/2503.09387",
         fidelity="style",
         differs="no newline tokens in the mean; keys are stored before rotation",
     )
+    companions: ClassVar[int] = 0
+    attentive: ClassVar[bool] = False
 
     def embed(self, tokens: VisualTokens) -> Tensor:
         """See CarrierInput."""
-        return tokens.feats.mean(0)
+        return tokens.feats.mean(0, keepdim=True)

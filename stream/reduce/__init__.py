@@ -2,37 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from stream.policy import Paper, build
-from stream.types import VisualTokens
+from stream.types import Frame, VisualTokens
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A frame and its visual tokens. Read only."""
+
+    tokens: VisualTokens
+    frame: Frame  # its `score` is what the gate said of it
 
 
 class Reduce(Protocol):
     """Makes a frame's visual tokens fewer. One object serves all cameras: it keeps nothing from frame to frame."""
 
     paper: ClassVar[Paper]
+    window: ClassVar[int]  # frames of a camera that it looks at, the newest among them; no look ahead
+    needs: ClassVar[frozenset[str]]  # "grid": tokens stand on their grid; "attention": `taps` of the tower
+    leaves: ClassVar[frozenset[str]]  # which of these still hold of what it gives
 
-    def reduce(self, tokens: VisualTokens, score: float) -> VisualTokens:
-        """n <= N tokens [n, D] and their grid, in the order in which they stood; dtype and device stay.
+    def blocks(self, depth: int) -> tuple[int, ...]:
+        """Of a tower with `depth` blocks, those whose attention it reads: `tokens.taps` of the newest frame."""
+        ...
 
-        `score` is what the gate said of the frame (`Frame.score`). The result depends on the two arguments only, and
-        `tokens` is untouched; it is returned as it is where all are kept. Selecting methods give some of its rows.
+    def reduce(self, seen: Sequence[Seen]) -> VisualTokens:
+        """n <= N tokens of the newest frame `seen[-1]`, in the order in which they stood; dtype and device stay.
+
+        At most `window` frames, oldest first, as they were before any reduction by this method; fewer at a stream's
+        start. The result depends on them only, and none is changed; the newest's tokens are returned as they are where
+        all are kept. Selecting methods give some of its rows, and their `places`. Only the newest has `taps`.
         """
         ...
 
 
+GRID, ATTENTION = "grid", "attention"
+
 TABLE: dict[str, str] = {
     "none": "stream.reduce.none:Nothing",
-    "m3": "stream.reduce.m3:M3",
     "uniform": "stream.reduce.uniform:Uniform",
     "random": "stream.reduce.random:Random",
+    "m3": "stream.reduce.m3:M3",
 }
 
 
 def make(spec: Mapping[str, Mapping[str, Any]]) -> Reduce:
     """From a one-key map, e.g. `{"m3": {"dull": 1}}`."""
     ((name, options),) = spec.items()
-    method: Reduce = build("reduce", TABLE, name, options)
+    method: Reduce = build("model.reduce", TABLE, name, options)
     return method

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
+from torch import Tensor
 
-from stream.reduce import Reduce
+from stream.reduce import ATTENTION, GRID, Reduce, Seen
 from stream.types import VisualTokens
 
 
@@ -22,30 +24,44 @@ class Dull(Reduce):
     keen: int = 0
     below: float = 1.0
 
+    window: ClassVar[int] = 1
+    needs: ClassVar[frozenset[str]] = frozenset()
+    leaves: ClassVar[frozenset[str]] = frozenset()
+
     def __post_init__(self) -> None:
         if self.dull < 0 or self.keen < 0:
             raise ValueError(f"dull and keen are numbers of tokens, 0 for all; got dull {self.dull}, keen {self.keen}")
 
-    def reduce(self, tokens: VisualTokens, score: float) -> VisualTokens:
+    def blocks(self, depth: int) -> tuple[int, ...]:  # noqa: ARG002 - most read no attention
         """See Reduce."""
-        budget = self.dull if score < self.below else self.keen
-        return self.shrink(tokens, budget) if 0 < budget < len(tokens.feats) else tokens
+        return ()
+
+    def reduce(self, seen: Sequence[Seen]) -> VisualTokens:
+        """See Reduce."""
+        newest = seen[-1]
+        budget = self.dull if newest.frame.score < self.below else self.keen
+        return self.shrink(seen, budget) if 0 < budget < len(newest.tokens.feats) else newest.tokens
 
     @abstractmethod
-    def shrink(self, tokens: VisualTokens, budget: int) -> VisualTokens:
-        """At most `budget` tokens, 0 < budget < N."""
+    def shrink(self, seen: Sequence[Seen], budget: int) -> VisualTokens:
+        """At most `budget` tokens of the newest frame, 0 < budget < N."""
 
 
 @dataclass(frozen=True)
 class Selecting(Dull):
     """Some tokens stay as they are, the others go."""
 
-    def shrink(self, tokens: VisualTokens, budget: int) -> VisualTokens:
-        """`budget` tokens in a row."""
-        places = self.places(len(tokens.feats), budget)
-        kept = tokens.feats[torch.tensor(places, device=tokens.feats.device)]
-        return replace(tokens, feats=kept, grid=(1, budget))
+    def shrink(self, seen: Sequence[Seen], budget: int) -> VisualTokens:
+        """The rows that stay."""
+        return seen[-1].tokens.only(self.places(seen, budget))
 
     @abstractmethod
-    def places(self, count: int, budget: int) -> list[int]:
-        """Which `budget` < `count` of them stay: rising, each once."""
+    def places(self, seen: Sequence[Seen], budget: int) -> Tensor:
+        """Which of the newest frame's N tokens stay: int64 [budget], rising, each once; 0 < budget < N."""
+
+
+@dataclass(frozen=True)
+class Attentive(Selecting):
+    """Judges by what the vision tower attends to: the attention of one or more of its blocks, tapped."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({GRID, ATTENTION})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from stream.policy import Paper
+from stream.reduce import GRID, Seen
 from stream.reduce.dull import Dull
 from stream.types import VisualTokens
 
@@ -27,8 +29,12 @@ class M3(Dull):
         "int(sqrt(N / S)) gives more; no checkpoint of ours is trained with it",
     )
 
-    def shrink(self, tokens: VisualTokens, budget: int) -> VisualTokens:
+    needs: ClassVar[frozenset[str]] = frozenset({GRID})
+    leaves: ClassVar[frozenset[str]] = frozenset({GRID})
+
+    def shrink(self, seen: Sequence[Seen], budget: int) -> VisualTokens:
         """See Dull."""
+        tokens = seen[-1].tokens
         rows, columns = tokens.grid
         high, wide = tile(tokens.grid, budget)
         squares = tokens.feats.view(rows // high, high, columns // wide, wide, -1)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from stream.policy import Paper
+from stream.reduce import Seen
 from stream.reduce.dull import Selecting
 
 
@@ -23,7 +26,8 @@ class Random(Selecting):
     seed: int = 0
     paper: ClassVar[Paper] = Paper("random tokens", "", "baseline")
 
-    def places(self, count: int, budget: int) -> list[int]:
+    def places(self, seen: Sequence[Seen], budget: int) -> Tensor:
         """See Selecting."""
-        drawn = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed))
-        return sorted(drawn[:budget].tolist())
+        feats = seen[-1].tokens.feats
+        drawn = torch.randperm(len(feats), generator=torch.Generator().manual_seed(self.seed))
+        return drawn[:budget].sort().values.to(feats.device)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+from torch import Tensor
+
 from stream.policy import Paper
+from stream.reduce import Seen
 from stream.reduce.dull import Selecting
 
 
@@ -20,6 +25,7 @@ class Uniform(Selecting):
 
     paper: ClassVar[Paper] = Paper("uniform tokens", "", "baseline")
 
-    def places(self, count: int, budget: int) -> list[int]:
+    def places(self, seen: Sequence[Seen], budget: int) -> Tensor:
         """See Selecting: the middle of each of `budget` equal stretches."""
-        return [(2 * number + 1) * count // (2 * budget) for number in range(budget)]
+        feats = seen[-1].tokens.feats
+        return (2 * torch.arange(budget, device=feats.device) + 1) * len(feats) // (2 * budget)

@@ -1,0 +1,47 @@
+"""What every retention promises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from memory import retain
+from memory.retain import Rows
+from stream.errors import ConfigError
+from stream.policy import build
+from stream.types import Span
+
+
+def rows(count: int = 9) -> Rows:
+    generator = torch.Generator().manual_seed(5)
+    digests = torch.randn(count, 6, generator=generator)
+    times = [0, 1, 2, 3, 8, 9, 20, 21, 40][:count]
+    return Rows(digests, [Span(t, t) for t in map(float, times)], times, absorbed=3 * count)
+
+
+def run(name: str) -> Any:
+    choice = build("memory.retain", retain.TABLE, name).choose(rows(), torch.Generator().manual_seed(7))
+    return [choice.leaves, choice.into, choice.how]
+
+
+@pytest.mark.parametrize("name", retain.TABLE)
+@pytest.mark.parametrize("count", [2, 3, 9])
+def test_retention_never_names_the_newest(name: str, count: int) -> None:
+    method = build("memory.retain", retain.TABLE, name)
+    given = rows(count)
+    before = given.digests.clone()
+    for seed in range(20):
+        choice = method.choose(given, torch.Generator().manual_seed(seed))
+        assert 0 <= choice.leaves < count - 1
+        assert choice.into is None or (0 <= choice.into < count and choice.into != choice.leaves)
+    assert torch.equal(given.digests, before)
+    equal = Rows(torch.ones(count, 6), given.spans, given.frames, given.absorbed)
+    assert 0 <= method.choose(equal, torch.Generator().manual_seed(0)).leaves < count - 1
+
+
+@pytest.mark.parametrize(("name", "options", "words"), [("adjacent", {"when_full": "burn"}, "when_full")])
+def test_values_that_make_no_sense_are_refused(name: str, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build("memory.retain", retain.TABLE, name, options)
