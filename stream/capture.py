@@ -22,7 +22,7 @@ import av.error
 import av.logging
 from av.container import InputContainer
 from av.packet import Packet
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from stream.errors import CameraError, CameraTimeout, NoVideo, redact
@@ -32,6 +32,7 @@ Kind = Literal["live", "file", "device"]
 MAX_PICTURE_PX = 8192 * 8192  # 8K is 33 Mpx; a broken header can ask for gigabytes
 LIVE_OPTIONS = {"rtsp_transport": "tcp", "fflags": "nobuffer", "allowed_media_types": "video"}
 _HEADERS = 4096  # bytes: a picture's first slice begins within these, or nothing is said of it
+_INSIDE = 64  # packets whose pictures may still come out of the decoder: H.264 and H.265 reorder at most 16
 _LOW_US = 1_000_000  # analyse at most one second of a live stream before the first frame
 
 
@@ -42,6 +43,12 @@ class Picture:
     pts_s: float | None  # the source's own time, seconds; starts anywhere
     frame: VideoFrame | None
     arrived_s: float | None = None  # monotonic, of its packet, where that was held undecoded; None: it came just now
+    packet_bytes: int = 0  # compressed size; 0: unknown
+
+    @property
+    def key_frame(self) -> bool:
+        """Whether the codec's picture type is I: coded by itself. Not of a damaged picture."""
+        return self.frame is not None and self.frame.pict_type == PictureType.I
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +164,7 @@ class _Container:
         self._context.thread_count = 1  # several threads save no work and add delay
         self._context.thread_type = "NONE"
         extra = self._context.extradata
+        self._sizes: dict[int, int] = {}  # bytes, by pts, of packets inside the decoder: a picture has its packet's pts
         self._prefix = 1 + (extra[4] & 3) if extra and len(extra) > 4 and extra[0] == 1 else 0  # avcC; else start codes
 
     @property
@@ -197,14 +205,24 @@ class _Container:
         """See Capture."""
         found = self._decoded(None)
         self._context.flush_buffers()
+        self._sizes.clear()
         return found
 
     def _decoded(self, packet: Packet[VideoStream] | None) -> list[Picture]:
+        if packet is not None and packet.pts is not None:
+            self._sizes[packet.pts] = packet.size
+            if len(self._sizes) > _INSIDE:  # of a packet that never became a picture
+                del self._sizes[next(iter(self._sizes))]
         try:
             frames = self._context.decode(packet)
         except (OSError, ValueError, av.error.FFmpegError):
             return [Picture(None, None)]
-        return [Picture(self._time_s(frame), None if frame.is_corrupt else self._checked(frame)) for frame in frames]
+        return [self._picture(frame) for frame in frames]
+
+    def _picture(self, frame: VideoFrame) -> Picture:
+        size_bytes = 0 if frame.pts is None else self._sizes.pop(frame.pts, 0)
+        whole = None if frame.is_corrupt else self._checked(frame)
+        return Picture(self._time_s(frame), whole, packet_bytes=size_bytes)
 
     def _time_s(self, frame: VideoFrame) -> float | None:
         """By the stream's time base: a drained frame does not know it."""

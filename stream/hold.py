@@ -16,8 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from av.video.frame import PictureType
-
 from stream.capture import Capture, Picture, VideoPacket
 from stream.doze import KEY_EVERY_S, Doze
 from stream.errors import CameraError
@@ -154,7 +152,7 @@ class Hold:
         """`pictures` without those that were shown already."""
         for picture in pictures:
             if picture.pts_s is not None and picture.pts_s == self._key_s:
-                self._doze.key_picture(_intra(picture))
+                self._doze.key_picture(picture.key_frame)
         again = min(self._shown, len(pictures))
         self._shown -= again
         return pictures[again:]
@@ -174,10 +172,6 @@ class Hold:
         return self._doze.full(len(self._held) + 1, self._bytes + packet.size_bytes, span_s)
 
 
-def _intra(picture: Picture) -> bool:
-    return picture.frame is not None and picture.frame.pict_type == PictureType.I
-
-
 def _whole(pictures: list[Picture]) -> bool:
     """Whether a key frame gave what it should: one intact picture, coded by itself."""
-    return len(pictures) == 1 and _intra(pictures[0])
+    return len(pictures) == 1 and pictures[0].key_frame

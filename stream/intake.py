@@ -93,7 +93,8 @@ class Intake:
             self.skipped[CORRUPT] += 1
             return None
         at = stamp(picture.pts_s, picture.arrived_s)
-        frame = Frame(self.camera, self.first_index + self.frames_in - 1, at.segment, at.pts_s, at.wall_s, _NO_IMAGE)
+        index = self.first_index + self.frames_in - 1
+        frame = _told(picture, Frame(self.camera, index, at.segment, at.pts_s, at.wall_s, _NO_IMAGE))
         with self.stages.span("gate"):
             verdict = self._gate.before(frame)
         self._doze.timed(verdict.keep)
@@ -145,10 +146,14 @@ class Intake:
             return True
         step_s = 0.0 if picture.pts_s is None or self._last_pts_s is None else picture.pts_s - self._last_pts_s
         wall_s = self.last_wall_s + max(0.0, step_s)
-        frame = Frame(
-            self.camera, self.first_index + self.frames_in, 0, wall_s, wall_s, self._scaler.rgb(picture.frame)
-        )
+        index, image = self.first_index + self.frames_in, self._scaler.rgb(picture.frame)
+        frame = _told(picture, Frame(self.camera, index, 0, wall_s, wall_s, image))
         return moved(copy.deepcopy(self._gate).judge(frame))
+
+
+def _told(picture: Picture, frame: Frame) -> Frame:
+    """`frame` with what the codec says of it."""
+    return dataclasses.replace(frame, key_frame=picture.key_frame, packet_bytes=picture.packet_bytes)
 
 
 class FileTime:

@@ -69,6 +69,8 @@ class Frame:
     image: np.ndarray  # uint8 RGB [H, W, 3]; [0, 0, 3] of a frame that a gate skipped unseen
     thumbnail: Thumbnail = NO_THUMBNAIL  # evidence picture, only of frames that the gate kept
     score: float = 0.0  # what the last gate said of it
+    key_frame: bool = False  # the codec's picture type is I: coded by itself
+    packet_bytes: int = 0  # compressed size of the picture's packet; 0: unknown
 
     @property
     def jpeg(self) -> bytes:
@@ -109,7 +111,9 @@ class VisualTokens:
     feats: Tensor  # [N, D]
     grid: tuple[int, int]  # rows, columns; rows * columns == N
     places: Tensor | None = None  # int64 [N], rising: where they stood among all of the frame's; None: 0 .. N-1
-    taps: Mapping[int, Tap] = field(default_factory=lambda: NO_TAPS, repr=False, compare=False)  # of tower blocks, if asked
+    taps: Mapping[int, Tap] = field(
+        default_factory=lambda: NO_TAPS, repr=False, compare=False
+    )  # of tower blocks, if asked
 
     def only(self, places: Tensor) -> VisualTokens:
         """Rows `places` [n], rising, as they are, in one line."""
@@ -118,11 +122,23 @@ class VisualTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Some positions of one frame, as questions read them."""
+
+    keys: Tensor  # [L, Hkv, n, Dh] un-rotated
+    values: Tensor  # [L, Hkv, n, Dh]
+    places: Tensor  # int64 [n]: which of the frame's N+1 positions they have; N is the carrier's
+
+    def __len__(self) -> int:
+        return int(self.places.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
 class Carrier:
     """One frame as the memory keeps it: one position's keys and values at every layer (VideoScan, arXiv 2503.09387).
 
-    Keys are stored BEFORE rotary embedding; they are rotated when read. `detail_*` hold the same frame's visual
-    tokens, kept only while the frame is among the last k.
+    Keys are stored BEFORE rotary embedding; they are rotated when read. `detail` are the same frame's visual tokens,
+    kept only while the frame is among the last k; `companions` are kept as long as the carrier.
     """
 
     camera: str
@@ -131,8 +147,8 @@ class Carrier:
     digest: Tensor  # [D] mean of the frame's visual tokens: the carrier's input embedding
     keys: Tensor  # [L, Hkv, Dh] un-rotated
     values: Tensor  # [L, Hkv, Dh]
-    detail_keys: Tensor  # [L, Hkv, N, Dh] un-rotated
-    detail_values: Tensor  # [L, Hkv, N, Dh]
+    detail: Part
+    companions: Part | None = None
     jpeg: bytes = b""
 
 
