@@ -81,5 +81,5 @@ def build(settings: Settings) -> Core:
         seed=memory.seed,
     )
     reuse = None if wanted.reuse_below is None else Reuse(wanted.reuse_below)
-    encoder = Encoder(model, carrier.make({"mean": {}}), chain([wanted.reduce]), reuse)
+    encoder = Encoder(model, carrier.make({"mean": {}}), chain(wanted.reduce), reuse)
     return Core(encoder, policy, recall.make(memory.recall), memory.recalled)

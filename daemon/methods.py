@@ -11,7 +11,8 @@ from daemon.settings import Settings
 from stream.errors import ConfigError
 from stream.policy import load, nearest
 
-_STAGES = ("stream.gate", "stream.reduce", "memory.retain", "memory.recall")
+_MODEL = ("tower", "carrier", "prefill")  # stages of one method each, in the sections of these names
+_MEMORY = ("retain", "recall", "focus")
 
 
 def check_methods(settings: Settings, place: str = "") -> None:
@@ -26,15 +27,17 @@ def check_methods(settings: Settings, place: str = "") -> None:
 
 def _used(settings: Settings) -> Iterator[tuple[str, str, Mapping[str, Mapping[str, Any]]]]:
     """(key in the file, stage, one-key map) of every method in the settings."""
-    gate, reduce, retain, recall = _STAGES
     for index, spec in enumerate(settings.gate):
-        yield f"gate.{index}", gate, spec
+        yield f"gate.{index}", "stream.gate", spec
     for name, camera in settings.cameras.items():
         for index, spec in enumerate(camera.gate):
-            yield f"cameras.{name}.gate.{index}", gate, spec
-    yield "model.reduce", reduce, settings.model.reduce
-    yield "memory.retain", retain, settings.memory.retain
-    yield "memory.recall", recall, settings.memory.recall
+            yield f"cameras.{name}.gate.{index}", "stream.gate", spec
+    for index, spec in enumerate(settings.model.reduce):
+        yield f"model.reduce.{index}", "stream.reduce", spec
+    for stage in _MODEL:
+        yield f"model.{stage}", f"stream.{stage}", getattr(settings.model, stage)
+    for stage in _MEMORY:
+        yield f"memory.{stage}", f"memory.{stage}", getattr(settings.memory, stage)
 
 
 def _check(key: str, stage: str, spec: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

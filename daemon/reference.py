@@ -12,16 +12,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from daemon.settings import (
-    AnswerSettings,
-    CameraSettings,
-    MemorySettings,
-    Method,
-    ModelSettings,
-    MqttSettings,
-    Settings,
-    TlsSettings,
-)
+from daemon.settings import AnswerSettings, CameraSettings, MqttSettings, Settings, TlsSettings
+from daemon.stack import MemorySettings, Method, ModelSettings
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 
@@ -32,8 +24,9 @@ One YAML file. `longwatch check --config FILE` says in one line per problem what
 
 - A key that is not listed here is an error, so that a misspelt one is never silently ignored.
 - `${NAME}` in any text is replaced from the environment; a name that is not set is an error.
-- A method (`gate`, `retain`, `recall`) is a name, or a name with options: `still`, or `still: {threshold: 20}`.
-  Names and options are in [methods.md](methods.md).
+- A method (`gate`, `retain`, `recall` and others) is a name, or a name with options: `still`, or
+  `still: {threshold: 20}`. Names and options are in [methods.md](methods.md), which go together in
+  [composing.md](composing.md).
 - A reload (SIGHUP, `systemctl reload longwatch`) takes over `cameras`, `gate`, `answer` and `log_level`. A change of
   `mqtt`, `model` or `memory` needs a restart: the reload is refused whole, and says so in the log.
   `snapshot_every_s` is read at the start only.

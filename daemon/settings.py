@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from daemon.stack import MemorySettings, Method, ModelSettings, Section, as_methods
 from daemon.times import Speech
 from daemon.yamlfile import expanded, read_yaml
 from stream.doze import Thrift
@@ -25,31 +26,6 @@ from stream.policy import nearest
 NAME_PATTERN = r"^[a-z0-9_]+$"  # a camera's name is a topic level and a file name: nothing to escape, ever
 RESERVED_CAMERA_NAMES = frozenset({"query", "answer", "evidence", "watch", "events", "status", "available", "stats"})
 MQTT_CREDENTIAL = "mqtt-password"  # systemd: LoadCredential=mqtt-password:/etc/longwatch/mqtt-password
-
-Method = dict[str, dict[str, Any]]  # one key: the method's name; its value: the method's options
-
-
-def _as_method(value: Any) -> Any:
-    """`still`, `still:` and `still: {..}` all mean one method; more than one in a map is a mistake."""
-    if isinstance(value, str):
-        return {value: {}}
-    if isinstance(value, dict):
-        if len(value) != 1:
-            raise ValueError(f"exactly one method here, e.g. {{random: {{}}}}; got {len(value)}")
-        return {name: {} if options is None else options for name, options in value.items()}
-    return value
-
-
-def _as_methods(value: Any) -> Any:
-    if isinstance(value, str | dict):
-        raise ValueError("a list of methods is needed here, e.g. [{stride: {fps: 1}}, {still: {}}]")
-    return tuple(_as_method(item) for item in value) if isinstance(value, list | tuple) else value
-
-
-class Section(BaseModel):
-    """Base of all sections: immutable, and a misspelt key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class TlsSettings(Section):
@@ -150,7 +126,7 @@ class CameraSettings(Section):
     gate: tuple[Method, ...] = Field((), description="overrides the common gate for this camera")
     options: dict[str, str] = Field(default_factory=dict, description="passed to FFmpeg as they are")
 
-    _gates = field_validator("gate", mode="before")(_as_methods)
+    _gates = field_validator("gate", mode="before")(as_methods)
 
     @model_validator(mode="after")
     def _sees_in_time(self) -> CameraSettings:
@@ -167,53 +143,6 @@ class CameraSettings(Section):
         """What is left undone for this camera."""
         names = [entry.name for entry in fields(Thrift)]
         return Thrift(**{name: getattr(self, name) for name in names})
-
-
-class ModelSettings(Section):
-    """Which checkpoint reads the frames, and how thoroughly."""
-
-    path: str = Field("tiny", description="`tiny`, a directory written by save_pretrained, or a hub id")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where there is one")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="`auto`: bfloat16 on a GPU, and for larger models on a CPU that has it natively"
-    )
-    weights: Literal["native", "float16", "int8"] = Field(
-        "native", description="of the language model: fewer bytes a weight write answers faster; see speed.md"
-    )
-    threads: int = Field(0, ge=0, description="torch threads; 0 leaves one core for the cameras")
-    system_prompt: str | None = Field(None, description="default: the checkpoint's own")
-    reduce: Method = Field(
-        {"none": {}}, description="fewer visual tokens, most for frames in which little happened; see methods.md"
-    )
-    reuse_below: float | None = Field(
-        6.0,
-        gt=0,
-        le=255,
-        description="a picture that differs by fewer grey levels than this everywhere is not looked at again: the last "
-        "one's visual tokens serve; null: never",
-    )
-
-    _method = field_validator("reduce", mode="before")(_as_method)
-
-
-class MemorySettings(Section):
-    """How much is remembered, and what leaves first."""
-
-    carriers: int | None = Field(
-        None, ge=1, le=65_536, description="hard limit of carriers per camera; default: the model's own, else 128"
-    )
-    detail_frames: int = Field(4, ge=0, le=64, description="newest frames kept at full detail")
-    positions: Literal["auto", "compact", "spaced", "time"] = Field(
-        "auto", description="where carriers stand on the rotary axis; `auto` is what the model was trained with"
-    )
-    retain: Method = Field({"adjacent": {}}, description="who leaves when the memory is full; see methods.md")
-    recall: Method = Field({"route": {}}, description="what a question reads; see methods.md")
-    recalled: int = Field(
-        8, ge=0, le=65_536, description="carriers that a question reads from the archive on top of a full memory"
-    )
-    seed: int = Field(0, description="of methods that draw by chance")
-
-    _method = field_validator("retain", "recall", mode="before")(_as_method)
 
 
 class AnswerSettings(Section):
@@ -284,7 +213,7 @@ class Settings(Section):
     snapshot_every_s: float = Field(10.0, ge=0, description="0 publishes no snapshots")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="for our own lines")
 
-    _gates = field_validator("gate", mode="before")(_as_methods)
+    _gates = field_validator("gate", mode="before")(as_methods)
 
     @field_validator("cameras")
     @classmethod

@@ -11,8 +11,9 @@ from pydantic import BaseModel
 
 from daemon import methods_page, reference
 from daemon.methods import check_methods
-from daemon.settings import AnswerSettings, CameraSettings, MemorySettings, ModelSettings, MqttSettings, Settings
+from daemon.settings import AnswerSettings, CameraSettings, MqttSettings, Settings
 from daemon.settings import load as load_settings
+from daemon.stack import MemorySettings, ModelSettings
 from daemon.yamlfile import read_yaml
 from stream.policy import load
 

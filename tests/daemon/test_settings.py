@@ -39,7 +39,7 @@ BROKEN: dict[str, tuple[str, str]] = {
     "key misspelt": (GOOD + "mqtt: {hots: x}\n", "mqtt.hots: unknown key; did you mean 'host'?"),
     "deep key misspelt": (GOOD + "mqtt: {tls: {cafile: x}}\n", "mqtt.tls.cafile: unknown key; did you mean 'ca_file'?"),
     "camera key misspelt": ("cameras: {door: {url: x, timeout: 5}}\n", "door.timeout: unknown key; did you mean 'timeout_s'"),
-    "nothing near": (GOOD + "model: {zzz: 1}\n", "model.zzz: unknown key; known: device, dtype, path"),
+    "nothing near": (GOOD + "model: {zzz: 1}\n", "model.zzz: unknown key; known: carrier, device, dtype, path"),
     "section is a text": (GOOD + "mqtt: 127.0.0.1\n", "mqtt: a section with keys is needed"),
     "port": (GOOD + "mqtt: {port: 70000}\n", "mqtt.port: Input should be less than or equal to 65535"),
     "port is a word": (GOOD + "mqtt: {port: mqtts}\n", "mqtt.port: Input should be a valid integer"),
@@ -67,6 +67,11 @@ BROKEN: dict[str, tuple[str, str]] = {
     "for ever": (GOOD + "answer: {deadline_s: .inf}\n", "answer.deadline_s: Input should be a finite number"),
     "device": (GOOD + "model: {device: gpu}\n", "model.device: Input should be 'auto', 'cpu' or 'cuda'"),
     "carriers": (GOOD + "memory: {carriers: 0}\n", "memory.carriers: Input should be greater than or equal to 1"),
+    "two towers": (GOOD + "model: {tower: {none: {}, random: {}}}\n", "model.tower: exactly one method here"),
+    "two reducers in one entry": (GOOD + "model: {reduce: {m3: {}, uniform: {}}}\n", "model.reduce: exactly one method here"),
+    "rope scale": (GOOD + "model: {rope_scale: 0.5}\n", "model.rope_scale: Input should be greater than or equal to 1"),
+    "focus tokens": (GOOD + "memory: {focus_tokens: 0}\n", "memory.focus_tokens: Input should be greater than or equal to 1"),
+    "positions": (GOOD + "memory: {positions: equals}\n", "memory.positions: Input should be 'auto', 'compact', 'spaced', 'time' or 'equal'"),
     "two retain methods": (GOOD + "memory: {retain: {fifo: {}, random: {}}}\n", "memory.retain: exactly one method here"),
     "gate is no list": (GOOD + "gate: {still: {}}\n", "gate: a list of methods is needed here"),
     "two gates in one entry": (GOOD + "gate: [{still: {}, stride: {}}]\n", "gate: exactly one method here"),
@@ -89,6 +94,15 @@ BROKEN_METHODS: dict[str, tuple[str, str]] = {
     "option of none": ("gate: [{all: {x: 2}}]\n", "gate.0.all.x: unknown option"),
     "value": ("gate: [{stride: {fps: 0}}]\n", "gate.0.stride: fps must lie in"),
     "value's type": ("gate: [{stride: {fps: fast}}]\n", "gate.0.stride: "),
+    "reduce": ("model: {reduce: unifrm}\n", "model.reduce.0.unifrm: unknown method; did you mean 'uniform'?"),
+    "second of two": (
+        "model: {reduce: [m3, {uniform: {dul: 1}}]}\n",
+        "model.reduce.1.uniform.dul: unknown option; did you mean 'dull'?",
+    ),
+    "tower": ("model: {tower: unform}\n", "model.tower.unform: unknown method; did you mean 'uniform'?"),
+    "carrier": ("model: {carrier: men}\n", "model.carrier.men: unknown method; did you mean 'mean'?"),
+    "prefill": ("model: {prefill: unform}\n", "model.prefill.unform: unknown method; did you mean 'uniform'?"),
+    "focus": ("memory: {focus: unform}\n", "memory.focus.unform: unknown method; did you mean 'uniform'?"),
     "several": ("gate: [stil]\nmemory: {retain: adjcent}\n", "'still'?; memory.retain.adjcent"),
 }
 
@@ -153,6 +167,16 @@ def test_short_forms_of_methods(tmp_path: Path) -> None:
     settings = load(write(tmp_path, GOOD + "gate:\n- still\n- stride:\n- stride: {fps: 2}\nmemory: {recall: all}\n"))
     assert settings.gate == ({"still": {}}, {"stride": {}}, {"stride": {"fps": 2}})
     assert settings.memory.recall == {"all": {}}
+
+
+@pytest.mark.parametrize("text", ["m3", "{m3: }", "[m3]", "[{m3: {}}]"])
+def test_one_reducer_is_a_list_of_one(tmp_path: Path, text: str) -> None:
+    assert load(write(tmp_path, GOOD + f"model: {{reduce: {text}}}\n")).model.reduce == ({"m3": {}},)
+
+
+def test_reducers_keep_their_order(tmp_path: Path) -> None:
+    text = GOOD + "model: {reduce: [{m3: {keen: 49}}, uniform]}\n"
+    assert load(write(tmp_path, text)).model.reduce == ({"m3": {"keen": 49}}, {"uniform": {}})
 
 
 def test_anchors_and_a_byte_order_mark_are_fine(tmp_path: Path) -> None:
