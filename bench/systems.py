@@ -35,6 +35,7 @@ from memory.view import MemoryView, Moment
 from stream.encoder import Encoder
 from stream.kv import Past, Work
 from stream.model import Model
+from stream.tower import Tower
 from stream.types import Budget, Frame, Span, Trust, VisualTokens
 
 WINDOW = 4
@@ -55,8 +56,10 @@ class Once:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def encode(self, images: np.ndarray) -> list[VisualTokens]:
-        """See `stream.model.Model.encode`."""
+    def encode(self, images: np.ndarray, tower: Tower | None = None, taps: Sequence[int] = ()) -> list[VisualTokens]:
+        """See `stream.model.Model.encode`. With a tower method or taps nothing is kept: they may differ each time."""
+        if tower is not None or taps:
+            return self._model.encode(images, tower, taps)
         keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
         for key, image in zip(keys, images, strict=True):
             if key not in self._known:
@@ -264,7 +267,7 @@ def newest(view: MemoryView, frames: int, visual: int) -> MemoryView:
     past = view.past
     place = kept.to(past.keys.device)
     part = Past(past.keys[:, :, place], past.values[:, :, place], past.positions[kept.to(past.positions.device)])
-    return replace(view, past=part, source=view.source[kept])
+    return replace(view, past=part, source=view.source[kept], places=view.places[kept])
 
 
 def nothing(view: MemoryView) -> MemoryView:

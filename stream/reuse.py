@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class Reuse:
         made = encode(np.stack([frames[place].image for place in fresh])) if fresh else []
         for place, tokens in zip(fresh, made, strict=True):
             found[place] = tokens
-            own = VisualTokens(tokens.feats.clone(), tokens.grid)  # a view would keep the whole batch
+            own = replace(tokens, feats=tokens.feats.clone())  # a view would keep the whole batch; taps hold their own
             self._seen[frames[place].camera] = _Seen(cells[place], own)
         for frame in frames:
             self._seen.move_to_end(frame.camera)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from stream.attention import Mass, Step
     from stream.kv import Lane, Past, Slab, Store
+    from stream.tower import Tower
     from stream.types import Pointer, Trust, VisualTokens
 
 TABLE: dict[str, str] = {"llava_onevision": "stream.model.llava_onevision:LlavaOnevision"}
@@ -59,8 +60,12 @@ class Model(Protocol):
         """What all keys have in common [L, Hkv, Dh], the projections' bias; None without one."""
         ...
 
-    def encode(self, images: np.ndarray) -> list[VisualTokens]:
-        """Pictures uint8 [B, H, W, 3] at model size -> tokens in the language model's space."""
+    def encode(self, images: np.ndarray, tower: Tower | None = None, taps: Sequence[int] = ()) -> list[VisualTokens]:
+        """Pictures uint8 [B, H, W, 3] at model size -> tokens in the language model's space.
+
+        `tower` makes patches fewer on the way. `taps` are blocks of the vision tower, from 0, whose attention comes
+        with the tokens.
+        """
         ...
 
     def system(self) -> Past:

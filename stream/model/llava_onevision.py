@@ -21,7 +21,9 @@ from stream.kv import Boards, Extent, Lane, Past, Slab, Store
 from stream.marks import MARKS
 from stream.model import Geometry, gelu, linear
 from stream.model.card import Card
+from stream.model.siglip import Siglip
 from stream.rope import disarm
+from stream.tower import Tower
 from stream.types import VisualTokens
 
 SAMPLED = 64  # values of each parameter that make a checkpoint's identity
@@ -56,6 +58,7 @@ class LlavaOnevision:
         )
         self.rope = disarm(self.language, head_width)
         install(self.language)
+        self.tower = Siglip(net, self.features, self.geometry.grid)
         self._mean = torch.tensor(card.image_mean, device=net.device).view(1, 3, 1, 1) * 255.0
         self._std = torch.tensor(card.image_std, device=net.device).view(1, 3, 1, 1) * 255.0
         self._system: Past | None = None
@@ -107,10 +110,9 @@ class LlavaOnevision:
         return kept[0], feats
 
     @torch.inference_mode()
-    def encode(self, images: np.ndarray) -> list[VisualTokens]:
+    def encode(self, images: np.ndarray, tower: Tower | None = None, taps: Sequence[int] = ()) -> list[VisualTokens]:
         """See `Model.encode`."""
-        feats = self.features(self.pixels(torch.from_numpy(images)))
-        return [VisualTokens(row, self.geometry.grid) for row in feats]
+        return self.tower.encode(self.pixels(torch.from_numpy(images)), tower, taps)
 
     @torch.inference_mode()
     def system(self) -> Past:

@@ -19,6 +19,7 @@ from memory import retain
 from memory.bank import Policy
 from memory.recall.all import All
 from memory.recall.uniform import Uniform
+from stream import tower
 from stream.positions import TABLE
 from stream.train.events import Fault
 from stream.train.questions import KINDS
@@ -246,3 +247,7 @@ def test_a_picture_is_seen_once(bench: Any) -> None:
     assert one is two
     assert model.encode(image[None])[0] is one
     assert model.geometry.name == "random"
+    thin = model.encode(image[None], tower.make({"uniform": {}}))[0]
+    assert not torch.equal(thin.feats, one.feats)
+    assert model.encode(image[None], None, [3])[0].taps
+    assert model.encode(image[None])[0] is one
