@@ -42,12 +42,12 @@ from daemon.core import Core, build
 from daemon.session import Session
 from daemon.settings import parse
 from memory.bank import MemoryBank
-from stream import reduce
 from stream.encoder import Encoder
 from stream.errors import LongwatchError
 from stream.model import tiny
 from stream.model.llava_onevision import LlavaOnevision
 from stream.positions import TABLE
+from stream.reduce.chain import chain
 from stream.reuse import Reuse
 from stream.stages import Recorder
 from stream.train.questions import right
@@ -91,7 +91,8 @@ class Setting:
     def encoder(self, plain: Encoder) -> Encoder:
         """`plain` with this saving, and with nothing remembered."""
         reuse = None if self.reuse_below is None else Reuse(self.reuse_below)
-        return replace(plain, reduce=reduce.make({self.method: self.options}), reuse=reuse)
+        reducers = chain([] if self.method == "none" else [{self.method: self.options}])
+        return replace(plain, reduce=reducers, reuse=reuse)
 
     def reduces(self, frame: Frame) -> bool:
         """Whether its reducer makes this frame cheaper; of `reuse` its own counter knows."""

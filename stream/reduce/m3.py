@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+
+from torch import Tensor
+from torch.nn import functional as F
 
 from stream.policy import Paper
 from stream.reduce import GRID, Seen
@@ -24,9 +28,10 @@ class M3(Dull):
     paper: ClassVar[Paper] = Paper(
         title="Matryoshka Multimodal Models",
         link="https://arxiv.org/abs/2405.17430",
-        fidelity="style",
+        fidelity="parity",
         differs="the gate's score chooses the level; a number that no level has is a limit, where the authors' kernel "
-        "int(sqrt(N / S)) gives more; no checkpoint of ours is trained with it",
+        "int(sqrt(N / S)) gives more (`pool`); pooled after the projector and LLaVA-OneVision's own pooling; no "
+        "checkpoint of ours is trained with it",
     )
 
     needs: ClassVar[frozenset[str]] = frozenset({GRID})
@@ -39,6 +44,20 @@ class M3(Dull):
         high, wide = tile(tokens.grid, budget)
         squares = tokens.feats.view(rows // high, high, columns // wide, wide, -1)
         return VisualTokens(squares.mean((1, 3)).flatten(0, 1), (rows // high, columns // wide))
+
+
+def pool(feats: Tensor, scale: int) -> Tensor:
+    """[m, D] of `feats` [N, D], a square grid: the authors' rule, kernel and stride int(sqrt(N / scale)).
+
+    m is `scale` where squares of that side tile the grid, else more, or less where rows and columns are left over: of
+    196 tokens 36 gives 49, 100 gives 196, 5 gives 4. Source: llava/model/llava_arch.py of mu-cai/matryoshka-mm.
+    """
+    side = math.isqrt(len(feats))
+    if side**2 != len(feats):
+        raise ValueError(f"{len(feats)} tokens are no square grid; `M3` pools any")
+    step = int((len(feats) / scale) ** 0.5)
+    squares = feats.T.unflatten(1, (side, side))[None]
+    return F.avg_pool2d(squares, step, step)[0].flatten(1).T
 
 
 def tile(grid: tuple[int, int], budget: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from memory.bank import MemoryBank
 from stream.encoder import Encoder
 from stream.model.llava_onevision import LlavaOnevision
+from stream.reduce.chain import Chain
 from stream.reduce.m3 import M3
 from stream.reduce.uniform import Uniform
 from stream.reuse import Reuse
@@ -39,9 +41,9 @@ class Shown:
     def __getattr__(self, name: str) -> object:
         return getattr(self._model, name)
 
-    def encode(self, images: np.ndarray) -> list[VisualTokens]:
+    def encode(self, images: np.ndarray, *rest: Any) -> list[VisualTokens]:
         self.count += len(images)
-        return self._model.encode(images)
+        return self._model.encode(images, *rest)
 
 
 def run(encoder: Encoder, bank: MemoryBank, frames: list[Frame]) -> list[Carrier]:
@@ -52,7 +54,7 @@ def run(encoder: Encoder, bank: MemoryBank, frames: list[Frame]) -> list[Carrier
 @pytest.mark.parametrize("positions", ["compact", "spaced", "time"])
 def test_a_question_reads_the_tokens_that_a_frame_kept(model: LlavaOnevision, positions: str) -> None:
     bank = make_bank(model, 4, DETAIL, positions=positions)
-    run(replace(make_encoder(model), reduce=M3(dull=1)), bank, scored(7))
+    run(replace(make_encoder(model), reduce=Chain((M3(dull=1),))), bank, scored(7))
     bank.check_integrity()
     view = bank.fork(now_s=1006.0)
     assert view.source.tolist() == [0, 1, 2, 3, 1, *[2] * 9, 3], "frames 4 and 6 are dull and have one token each"
@@ -64,7 +66,7 @@ def test_a_question_reads_the_tokens_that_a_frame_kept(model: LlavaOnevision, po
 def test_a_batch_of_cameras_equals_the_cameras_one_by_one(model: LlavaOnevision, method: M3 | Uniform) -> None:
     films = [scored(5, camera, seed) for seed, camera in enumerate(("door", "yard", "gate"))]
     films[1] = [replace(frame, score=0.0) for frame in films[1]]
-    together = replace(make_encoder(model), reduce=method, reuse=Reuse(4.0))
+    together = replace(make_encoder(model), reduce=Chain((method,)), reuse=Reuse(4.0))
     banks = [make_bank(model, 3, DETAIL, camera=film[0].camera) for film in films]
     for frames in zip(*films, strict=True):
         made = together.absorb([bank.work(frame) for bank, frame in zip(banks, frames, strict=True)])
@@ -72,7 +74,7 @@ def test_a_batch_of_cameras_equals_the_cameras_one_by_one(model: LlavaOnevision,
             bank.add(carrier)
     for bank, film in zip(banks, films, strict=True):
         alone = make_bank(model, 3, DETAIL, camera=bank.camera)
-        run(replace(make_encoder(model), reduce=method, reuse=Reuse(4.0)), alone, film)
+        run(replace(make_encoder(model), reduce=Chain((method,)), reuse=Reuse(4.0)), alone, film)
         one, other = alone.fork(now_s=2000.0), bank.fork(now_s=2000.0)
         torch.testing.assert_close(one.past.keys, other.past.keys, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(one.digests, other.digests, rtol=1e-4, atol=1e-4)
@@ -83,7 +85,7 @@ def test_a_level_changes_no_digest(model: LlavaOnevision) -> None:
     """The mean of means of equal squares is the mean: what a carrier is made from stays as it was."""
     frame = scored(1)[0]
     plain = absorb(make_encoder(model), make_bank(model), frame)
-    coarse = absorb(replace(make_encoder(model), reduce=M3(dull=1)), make_bank(model), frame)
+    coarse = absorb(replace(make_encoder(model), reduce=Chain((M3(dull=1),))), make_bank(model), frame)
     torch.testing.assert_close(plain.digest, coarse.digest)
 
 
