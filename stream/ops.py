@@ -100,3 +100,37 @@ def merged(x: Tensor, owner: Tensor, weights: Tensor | None = None) -> tuple[Ten
     alone = torch.bincount(where, minlength=len(owners)) == 1
     means = (sums / total[:, None]).to(x.dtype)
     return torch.where(alone[:, None], x[owners], means), where
+
+
+def outliers(scores: Tensor, neighbours: int, limit: float = 1.5) -> Tensor:
+    """bool [n]: the numbers `scores` [n] that lie alone: local outlier factor (Breunig et al. 2000) above `limit`.
+
+    Of every number's `neighbours` nearest others; distances are float64 and the density is 1 / (mean reach + 1e-10), as
+    scikit-learn has them. Its `contamination="auto"` is the limit 1.5.
+    """
+    n = len(scores)
+    count = min(neighbours, n - 1)
+    if count < 1:
+        return torch.zeros(n, dtype=torch.bool, device=scores.device)
+    x = scores.double()
+    apart = (x[:, None] - x[None, :]).abs().fill_diagonal_(torch.inf)
+    near, who = torch.sort(apart, dim=1, stable=True)
+    near, who = near[:, :count], who[:, :count]
+    reach = torch.maximum(near, near[:, -1][who])  # no nearer than the neighbour's own farthest neighbour
+    density = 1 / (reach.mean(1) + 1e-10)
+    return density[who].mean(1) / density > limit
+
+
+def pooled(x: Tensor, grid: tuple[int, int], count: int) -> tuple[Tensor, tuple[int, int]]:
+    """Averages of the rows of `x` [N, D], which stand on `grid`: ([r * c, D], (r, c)), r * c <= `count`, near its shape.
+
+    Where the coarser grid does not divide the finer one, neighbouring averages share a row or column.
+    """
+    rows, columns = grid
+    if rows * columns <= count:
+        return x, grid
+    high = max(1, min(rows, round(rows * (count / (rows * columns)) ** 0.5), count))
+    wide = min(columns, count // high)
+    planes = x.float().view(rows, columns, -1).permute(2, 0, 1)
+    means = F.adaptive_avg_pool2d(planes, (high, wide))
+    return means.flatten(1).T.to(x.dtype).contiguous(), (high, wide)
