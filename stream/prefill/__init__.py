@@ -26,13 +26,14 @@ class Way:
 
     rows: Tensor  # int64, rising: rows of visual tokens among those that are there; the tail goes through anyhow
     wait: bool = False  # the others pass the layer by unchanged and are there after it; else they are gone for good
+    hidden: Tensor | None = None  # [len(rows), D] what these rows are from now on, where others were folded into them
 
 
 class Passing:
     """One frame's way through the layers; a method overrides what it needs. Made for each frame, and gone after it.
 
-    Calls come in this order for every layer 0 .. L-1: `enter`, `attention`, `module("attention")`, `module("mlp")`. T is
-    the number of rows that go through the layer, the tail among them.
+    Calls come in this order for every layer 0 .. L-1: `enter`, `attention`, `module("attention")`, `module("mlp")`.
+    T is the number of rows that go through the layer, the tail among them.
     """
 
     def enter(self, layer: int, hidden: Tensor) -> Way | None:  # noqa: ARG002
@@ -43,7 +44,7 @@ class Passing:
         """Rotated `query` [heads, T, Dh] and `key` [Hkv, T, Dh] of the frame's own rows, as the layer reads them."""
 
     def module(self, layer: int, part: Part, x: Tensor, y: Tensor) -> None:
-        """What a part of the layer read, normalised, and gave, before the residual: [T, D] each. See Prefill.modules."""
+        """What a part of the layer read, normalised, and gave, before the residual: [T, D]. See Prefill.modules."""
 
 
 class Prefill(Protocol):
@@ -56,11 +57,24 @@ class Prefill(Protocol):
         """A frame with `visual` tokens and `tail` rows after them begins. None: all of it goes through everything."""
         ...
 
+    @property
+    def before(self) -> int | None:
+        """How many of the newest carriers a frame reads, beside the system prompt; None: all."""
+        return None
+
 
 TABLE: dict[str, str] = {
     "none": "stream.prefill.none:Nothing",
     "uniform": "stream.prefill.uniform:Uniform",
     "random": "stream.prefill.random:Random",
+    "transprune": "stream.prefill.transprune:TransPrune",
+    "quickvideo": "stream.prefill.quickvideo:QuickVideo",
+    "aim": "stream.prefill.aim:Aim",
+    "holitom": "stream.prefill.holitom:HoliTom",
+    "csp": "stream.prefill.csp:Csp",
+    "catp": "stream.prefill.catp:Catp",
+    "mod": "stream.prefill.mod:Mod",
+    "chunks": "stream.prefill.chunks:Chunks",
 }
 
 

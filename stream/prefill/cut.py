@@ -31,7 +31,9 @@ class Cut(Prefill):
             raise ValueError(f"keep are falling shares in (0, 1], got {list(self.keep)}")
         rising = all(a < b for a, b in zip(self.depths, self.depths[1:], strict=False))
         if len(self.depths) != len(self.keep) or not rising or not all(0 <= depth < 1 for depth in self.depths):
-            raise ValueError(f"depths are rising shares of all layers in [0, 1), one for each keep; got {list(self.depths)}")
+            raise ValueError(
+                f"depths are rising shares of all layers in [0, 1), one for each keep; got {list(self.depths)}"
+            )
 
     def start(self, visual: int, tail: int, layers: int) -> Passing | None:
         """See Prefill."""
