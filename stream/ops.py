@@ -122,9 +122,9 @@ def outliers(scores: Tensor, neighbours: int, limit: float = 1.5) -> Tensor:
 
 
 def pooled(x: Tensor, grid: tuple[int, int], count: int) -> tuple[Tensor, tuple[int, int]]:
-    """Averages of the rows of `x` [N, D], which stand on `grid`: ([r * c, D], (r, c)), r * c <= `count`, near its shape.
+    """Averages of the rows of `x` [N, D], which stand on `grid`: ([r * c, D], (r, c)), r * c <= `count`.
 
-    Where the coarser grid does not divide the finer one, neighbouring averages share a row or column.
+    The coarser grid has about the finer one's shape; where it does not divide it, neighbouring averages share rows.
     """
     rows, columns = grid
     if rows * columns <= count:
@@ -134,3 +134,16 @@ def pooled(x: Tensor, grid: tuple[int, int], count: int) -> tuple[Tensor, tuple[
     planes = x.float().view(rows, columns, -1).permute(2, 0, 1)
     means = F.adaptive_avg_pool2d(planes, (high, wide))
     return means.flatten(1).T.to(x.dtype).contiguous(), (high, wide)
+
+
+def strongest(weights: Tensor, share: float) -> Tensor:
+    """`weights` [heads, n, m] where all but the largest `share` of each head's n * m are 0; the rest as they are.
+
+    Of those that are equal to the least of the kept none goes, as in the authors' code (GTP-ViT, arXiv 2311.03035).
+    """
+    flat = weights.flatten(1)
+    gone = int(flat.shape[1] * (1 - share))
+    if gone < 1:
+        return weights
+    least = flat.kthvalue(gone, keepdim=True).values[:, :, None]
+    return torch.where(weights < least, torch.zeros((), dtype=weights.dtype, device=weights.device), weights)

@@ -47,6 +47,19 @@ TABLE: dict[str, str] = {
     "uniform": "stream.reduce.uniform:Uniform",
     "random": "stream.reduce.random:Random",
     "m3": "stream.reduce.m3:M3",
+    "fastervlm": "stream.reduce.fastervlm:FasterVlm",
+    "fopru": "stream.reduce.fopru:FoPru",
+    "hiprune": "stream.reduce.hiprune:HiPrune",
+    "vflowopt": "stream.reduce.vflowopt:VFlowOpt",
+    "divprune": "stream.reduce.divprune:DivPrune",
+    "todre": "stream.reduce.todre:ToDre",
+    "recoverable": "stream.reduce.recoverable:Recoverable",
+    "holitom": "stream.reduce.holitom:HoliTom",
+    "aim": "stream.reduce.aim:Aim",
+    "centerclip": "stream.reduce.centerclip:CenterClip",
+    "tdc": "stream.reduce.tdc:Tdc",
+    "tsllava": "stream.reduce.tsllava:TsLlava",
+    "vqtoken": "stream.reduce.vqtoken:VqToken",
 }
 
 
