@@ -1,13 +1,15 @@
-"""Do the methods that a configuration names exist, and take these options? Checked before anything starts."""
+"""Do the methods that a configuration names exist, take these options, and go together? Checked before any start."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
+from daemon.composing import clashes
 from daemon.settings import Settings
+from daemon.stack import Method
 from stream.errors import ConfigError
 from stream.policy import load, nearest
 
@@ -18,9 +20,12 @@ _MEMORY = ("retain", "recall", "focus")
 def check_methods(settings: Settings, place: str = "") -> None:
     """Raises ConfigError that names every unknown method, unknown option and refused value, in one line.
 
+    Where there are none, what cannot be combined: see daemon/composing.py.
+
     `place` is the file, for the message. Imports the modules of the methods that are used (torch, for some).
     """
     problems = [problem for key, stage, spec in _used(settings) for problem in _check(key, stage, spec)]
+    problems = problems or list(clashes(settings))
     if problems:
         raise ConfigError(f"{place}{': ' if place else ''}{'; '.join(problems)}")
 
@@ -48,17 +53,32 @@ def _check(key: str, stage: str, spec: Mapping[str, Mapping[str, Any]]) -> Itera
             continue
         method = load(stage, table, name)
         fields = [field.name for field in dataclasses.fields(method) if field.init]
-        unknown = [option for option in options if option not in fields]
-        for option in unknown:
-            hint = nearest(str(option), fields) if fields else "it takes none"
-            yield f"{key}.{name}.{option}: unknown option; {hint}"
-        if not unknown:
-            yield from _values(f"{key}.{name}", method, options)
+        problems = [
+            f"{key}.{name}.{option}: unknown option; {nearest(str(option), fields) if fields else 'it takes none'}"
+            for option in options
+            if option not in fields
+        ]
+        for option, inner in _methods_in(method, options):
+            problems += _inner(f"{key}.{name}.{option}", stage, inner)
+        yield from problems or _values(f"{key}.{name}", method, options)
+
+
+def _methods_in(method: type[Any], options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(option, value) of the options that are methods themselves, such as `past` of the recall method `route`."""
+    hints = get_type_hints(method)
+    return ((option, value) for option, value in options.items() if hints.get(option) == Method)
+
+
+def _inner(key: str, stage: str, spec: Any) -> Iterator[str]:
+    if isinstance(spec, dict) and all(isinstance(options, dict) for options in spec.values()):
+        yield from _check(key, stage, spec)
+    else:
+        yield f"{key}: a method with its options is needed here, e.g. `{{random: {{}}}}`"
 
 
 def _values(key: str, method: type[Any], options: Mapping[str, Any]) -> Iterator[str]:
     """What the method's own checks say of its options; they name option and value."""
     try:
         method(**options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ConfigError) as error:
         yield f"{key}: {error}"

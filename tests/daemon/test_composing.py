@@ -1,0 +1,163 @@
+"""What cannot be combined is refused when the file is read, with both names, the reason and a way out."""
+
+# ruff: noqa: E501  one case per line reads best
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import yaml
+
+from daemon.methods import check_methods
+from daemon.settings import Settings, parse
+from stream import reduce, tower
+from stream.errors import ConfigError
+from stream.policy import Paper
+from stream.reduce import ATTENTION, GRID, Seen
+from stream.reduce.dull import Dull
+from stream.types import VisualTokens
+
+CAMERA = "cameras: {door: {url: x}}\n"
+
+
+@dataclass(frozen=True)
+class Loose(Dull):
+    """Needs nothing, leaves nothing: most that select."""
+
+    paper: ClassVar[Paper] = Paper("loose", "", "baseline")
+
+    def shrink(self, seen: Sequence[Seen], budget: int) -> VisualTokens:
+        """Never called here."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Attends(Loose):
+    """Needs all there is, leaves nothing."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({GRID, ATTENTION})
+
+
+@dataclass(frozen=True)
+class Gentle(Loose):
+    """Needs attention, leaves all there is."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({ATTENTION})
+    leaves: ClassVar[frozenset[str]] = frozenset({GRID, ATTENTION})
+
+
+@pytest.fixture(autouse=True)
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cls in (Loose, Attends, Gentle):
+        monkeypatch.setitem(reduce.TABLE, cls.__name__.lower(), f"{__name__}:{cls.__name__}")
+
+
+def settings_of(text: str) -> Settings:
+    return parse(yaml.safe_load(text if text.startswith("cameras") else CAMERA + text), "x.yaml")
+
+
+GRID_GONE = "needs the token grid, which model.reduce.0.loose takes apart; put m3 first"
+NO_MAPS = "needs the tower's attention, one score a patch, which model.tower.random does not leave; set model.tower: none, or choose a reducer that needs no attention"
+REFUSED = {
+    "grid taken apart": ("model: {reduce: [loose, m3]}", f"model.reduce.1.m3: {GRID_GONE}"),
+    "further up": ("model: {reduce: [gentle, loose, m3]}", "model.reduce.2.m3: needs the token grid, which model.reduce.1.loose takes apart; put m3 first"),
+    "both things": ("model: {reduce: [loose, attends]}", "model.reduce.1.attends: needs the token grid and the tower's attention, one score a patch, which model.reduce.0.loose does not leave; put attends first"),
+    "no order helps": ("model: {reduce: [attends, gentle]}", "model.reduce.1.gentle: needs the tower's attention, one score a patch, which model.reduce.0.attends does not leave; put gentle first"),
+    "pooling first": ("model: {reduce: [m3, attends]}", "model.reduce.1.attends: needs the tower's attention, one score a patch, which model.reduce.0.m3 does not leave; choose one of them"),
+    "thinned tower": ("model: {tower: random, reduce: [gentle]}", f"model.reduce.0.gentle: {NO_MAPS}"),
+    "thinned tower, later reducer": ("model: {tower: random, reduce: [m3, gentle]}", f"model.reduce.1.gentle: {NO_MAPS}"),
+    "two culprits": ("model: {tower: random, reduce: [loose, attends]}", "which model.reduce.0.loose takes apart; put attends first; model.reduce.1.attends: needs the tower's attention"),
+    "none in a list": ("model: {reduce: [none, m3]}", "model.reduce.0.none: does nothing in a list; leave it out"),
+    "more after less": ("model: {reduce: [{m3: {keen: 4}}, {uniform: {dull: 4, keen: 9}}]}", "model.reduce.1.uniform: keeps more tokens (dull: 4, keen: 9; 0 is all) than model.reduce.0.m3 leaves it; give it less, or put it first"),
+    "all after less": ("model: {reduce: [{m3: {keen: 4}}, {uniform: {dull: 4}}]}", "model.reduce.1.uniform: keeps more tokens (dull: 4, keen: 0; 0 is all)"),
+    "nothing is dull": ("gate: [stride]\nmodel: {reduce: m3}", "model.reduce.0.m3: reduces dull frames only (keen: 0), and gate.0.stride calls no frame dull; end the gate with `still`, or set keen"),
+    "nothing is dull after all": ("gate: [still, all]\nmodel: {reduce: m3}", "and gate.1.all calls no frame dull"),
+    "no gate at all": ("gate: []\nmodel: {reduce: m3}", "(keen: 0), and gate calls no frame dull"),
+    "own gate": ("cameras: {door: {url: x, gate: [all]}}\nmodel: {reduce: m3}", "and cameras.door.gate.0.all calls no frame dull"),
+    "focus on all": ("memory: {focus: uniform}", "memory.focus.uniform: reads all tokens as long as memory.focus_tokens is null; give it a number, or set memory.focus: all"),
+    "focus on nothing": ("memory: {focus: uniform, focus_tokens: 8, detail_frames: 0}", "memory.focus.uniform: chooses among the newest frames' visual tokens, and memory.detail_frames: 0 keeps none; set memory.focus: all, or keep some frames"),
+    "a limit for all": ("memory: {focus_tokens: 8}", "memory.focus_tokens: 8, but memory.focus.all reads all; choose memory.focus: uniform"),
+    "two at once": ("model: {reduce: [loose, m3]}\nmemory: {focus: uniform}", f"{GRID_GONE}; memory.focus.uniform: reads all"),
+}  # fmt: skip
+
+ALLOWED = {
+    "the defaults": "",
+    "none": "model: {reduce: none}",
+    "an empty list": "model: {reduce: []}",
+    "pooled, then chosen": "model: {reduce: [{m3: {keen: 4}}, {loose: {keen: 2}}]}",
+    "attention first": "model: {reduce: [gentle, attends]}",
+    "pooled twice": "model: {reduce: [{m3: {keen: 9}}, {m3: {keen: 4}}]}",
+    "as many again": "model: {reduce: [{m3: {keen: 4}}, {uniform: {keen: 4}}]}",
+    "less where it is keen": "model: {reduce: [{m3: {keen: 9}}, {uniform: {dull: 4, keen: 4}}]}",
+    "another idea of dull": "model: {reduce: [{m3: {dull: 4, keen: 4}}, {uniform: {dull: 9, below: 3}}]}",
+    "a thinned tower and a pooling reducer": "model: {tower: random, reduce: [m3, loose]}",
+    "one camera has a gate that scores": "cameras: {a: {url: x, gate: [all]}, b: {url: y}}\nmodel: {reduce: m3}",
+    "all frames are reduced": "gate: [all]\nmodel: {reduce: {m3: {keen: 4}}}",
+    "below more than the plain score": "gate: [all]\nmodel: {reduce: {m3: {below: 2}}}",
+    "a prefill without detail": "model: {prefill: uniform}\nmemory: {detail_frames: 0}",
+    "companions of more tokens than there are": "model: {carrier: {plus: {companions: 500}}}",
+    "a focus": "memory: {focus: uniform, focus_tokens: 8}",
+    "every stage": "model: {tower: random, reduce: [{m3: {keen: 4}}], carrier: plus, prefill: random}\nmemory: {focus: random, focus_tokens: 4}",
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_with_both_names(case: str) -> None:
+    text, expected = REFUSED[case]
+    with pytest.raises(ConfigError) as caught:
+        check_methods(settings_of(text), "x.yaml")
+    line = str(caught.value)
+    assert line.startswith("x.yaml: ")
+    assert expected in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("case", ALLOWED)
+def test_allowed(case: str) -> None:
+    check_methods(settings_of(ALLOWED[case]), "x.yaml")
+
+
+def test_the_way_out_leads_out() -> None:
+    for text in ("model: {reduce: [m3, loose]}", "model: {reduce: [gentle, attends]}", "model: {reduce: [gentle]}"):
+        check_methods(settings_of(text))
+
+
+@pytest.mark.parametrize("spec", [{"none": {}}, {"random": {}}])
+def test_only_none_leaves_attention(spec: dict[str, dict[str, object]]) -> None:
+    """`none` is the one tower that thins nothing, whatever else its table gets."""
+    assert "none" in tower.TABLE
+    text = f"model: {{tower: {next(iter(spec))}, reduce: [gentle]}}"
+    if spec == {"none": {}}:
+        check_methods(settings_of(text))
+    else:
+        with pytest.raises(ConfigError, match=r"model\.tower\.random"):
+            check_methods(settings_of(text))
+
+
+def test_wrong_options_are_said_before_clashes() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_methods(settings_of("model: {reduce: [loose, {m3: {dul: 1}}]}"))
+    assert str(caught.value) == "model.reduce.1.m3.dul: unknown option; did you mean 'dull'?"
+
+
+NESTED = {
+    "name": ("{clip: {}}", "memory.recall.route.past.clip: unknown method; did you mean 'clips'?"),
+    "option": ("{clips: {reech: 2}}", "memory.recall.route.past.clips.reech: unknown option; did you mean 'reach'?"),
+    "value": ("{clips: {reach: -1}}", "memory.recall.route.past.clips: "),
+    "a text": ("clips", "memory.recall.route.past: a method with its options is needed here, e.g. `{random: {}}`"),
+    "no options": ("{clips: }", "memory.recall.route.past: a method with its options is needed here"),
+    "two": ("{clips: {}, pages: {}}", "memory.recall.route: past needs one method"),
+    "itself": ("{route: {}}", "memory.recall.route: past needs one method that is not route itself"),
+}
+
+
+@pytest.mark.parametrize("case", NESTED)
+def test_methods_inside_methods_are_checked(case: str) -> None:
+    text, expected = NESTED[case]
+    with pytest.raises(ConfigError) as caught:
+        check_methods(settings_of(f"memory: {{recall: {{route: {{past: {text}}}}}}}"))
+    assert expected in str(caught.value)
+    check_methods(settings_of("memory: {recall: {route: {past: {clips: {reach: 2}}}}}"))
