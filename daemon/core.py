@@ -9,14 +9,14 @@ import structlog
 import torch
 
 from daemon.methods import check_methods
-from daemon.recaller import Recaller
+from daemon.recaller import Recaller, Sight
 from daemon.settings import Settings
-from memory import recall, retain
+from memory import focus, recall, retain
 from memory.archive import Reader
 from memory.bank import MemoryBank, Policy
 from memory.recall import Recall
 from memory.recall.search import How, Limits
-from stream import carrier
+from stream import carrier, prefill, tower
 from stream.encoder import Encoder
 from stream.errors import ConfigError
 from stream.model import Model
@@ -35,6 +35,7 @@ class Core:
     policy: Policy
     recall: Recall
     recalled: int  # carriers that a question reads from the archive on top of a full bank
+    sight: Sight | None = None  # what a question reads of recent visual tokens; None: all
 
     @property
     def model(self) -> Model:
@@ -45,7 +46,7 @@ class Core:
         """What questions read; with a `reader` of the archive, from there too."""
         room = self.policy.budget.carriers + self.recalled
         how = How(self.policy.positions, Limits(room))
-        return Recaller(self.recall, how, reader)
+        return Recaller(self.recall, how, reader, self.sight)
 
     def bank(self, camera: str) -> MemoryBank:
         """An empty memory for one camera."""
@@ -74,12 +75,23 @@ def build(settings: Settings) -> Core:
         log.warning("not trained for carriers: expect weak answers about the past", model=geometry.name)
     if geometry.carriers is not None and carriers > geometry.carriers:
         log.warning("more carriers than the model was trained with", carriers=carriers, trained=geometry.carriers)
+    carries, passes = carrier.make(wanted.carrier), prefill.make(wanted.prefill)
     policy = Policy(
         budget=Budget(carriers, memory.detail_frames),
         retain=retain.make(memory.retain),
         positions=positions,
         seed=memory.seed,
+        companions=carries.companions,
+        before=getattr(passes, "before", None),
     )
-    reuse = None if wanted.reuse_below is None else Reuse(wanted.reuse_below)
-    encoder = Encoder(model, carrier.make({"mean": {}}), chain(wanted.reduce), reuse)
-    return Core(encoder, policy, recall.make(memory.recall), memory.recalled)
+    encoder = Encoder(
+        model,
+        carries,
+        reduce=chain(wanted.reduce),
+        reuse=None if wanted.reuse_below is None else Reuse(wanted.reuse_below),
+        tower=None if "none" in wanted.tower else tower.make(wanted.tower),
+        prefill=passes,
+    )
+    room = memory.focus_tokens
+    sight = None if room is None else Sight(focus.make(memory.focus), room, geometry.grid)
+    return Core(encoder, policy, recall.make(memory.recall), memory.recalled, sight)

@@ -7,30 +7,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from memory.archive import ArchiveError, Reader
+from memory.focus import Focus
+from memory.focus.apply import focused
 from memory.recall import Asked, Recall
 from memory.recall.search import EVER, How, Range, search
 from memory.view import MemoryView
 
 
-class Recaller:
-    """One method over the banks' views and, where there is one, the archive behind `reader`."""
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is read of the newest frames' visual tokens."""
 
-    def __init__(self, method: Recall, how: How, reader: Reader | None = None) -> None:
-        self.method, self.how = method, how
+    method: Focus
+    room: int  # tokens
+    grid: tuple[int, int]
+
+
+class Recaller:
+    """One method over the banks' views and, where there is one, the archive behind `reader`; then, with `sight`, fewer
+    visual tokens."""
+
+    def __init__(self, method: Recall, how: How, reader: Reader | None = None, sight: Sight | None = None) -> None:
+        self.method, self.how, self.sight = method, how, sight
         self._reader = reader if method.reaches else None
         self._pool = ThreadPoolExecutor(1, "recall") if self._reader is not None else None
 
     @property
     def looks(self) -> bool:
         """Whether a question is read over the bank before anything is chosen."""
-        return self.method.looks and self._reader is not None
+        searches = self.method.looks and self._reader is not None
+        return searches or (self.sight is not None and self.sight.method.looks)
 
     def wants(self, asked: Asked, span: Range) -> bool:
         """Whether a search may change what is read."""
-        return span != EVER or self.method.wants(asked)
+        return span != EVER or self.sight is not None or self.method.wants(asked)
 
     def submit(self, views: Sequence[MemoryView], asked: Sequence[Asked], span: Range) -> Future[list[MemoryView]]:
         """What each of several cameras' views becomes. `views` hold what the banks have of `span`.
@@ -61,9 +74,12 @@ class Recaller:
                 self._reader.rest()
 
     def _one(self, view: MemoryView, asked: Asked, how: How) -> MemoryView:
-        if self.method.looks and asked.look is None:
-            return view  # no archive: the bank is all there is
-        found = search(self.method, view, asked, self._reader, how) if self.wants(asked, how.range) else view
+        found = view
+        alone = self.method.looks and self._reader is None  # no archive: the bank is all there is
+        if not alone and (how.range != EVER or self.method.wants(asked)):
+            found = search(self.method, view, asked, self._reader, how)
+        if self.sight is not None:
+            found = focused(self.sight.method, found, asked, self.sight.room, self.sight.grid)
         extent = None if self._reader is None else self._reader.extent(view.camera)
         if extent is None:
             return found

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from memory.detail import Detail, Item
+from memory.parts import Parts
 from memory.retain import Choice, Retain, Rows
 from memory.snapshot import State, remainder
 from memory.view import MemoryView, Moment
@@ -44,6 +45,8 @@ class Policy:
     retain: Retain
     positions: Positions
     seed: int = 0
+    companions: int = 0  # at most, a carrier: see stream/carrier
+    before: int | None = None  # a frame reads only so many carriers, the newest; None: all
 
 
 class MemoryBank:
@@ -53,13 +56,14 @@ class MemoryBank:
         self.camera, self.geometry, self.policy = camera, geometry, policy
         geo, size = geometry, policy.budget.carriers
         empty = torch.zeros(geo.layers, geo.kv_heads, 0, geo.head_width, dtype=geo.dtype, device=geo.device)
-        self._lane = Lane(empty, Extent(policy.positions.system, size, geo.visual + 1))
+        self._lane = Lane(empty, Extent(policy.positions.system, size, geo.visual + 1 + policy.companions))
         self._keys, self._values = self._lane.raw, self._lane.values  # [L, Hkv, M, Dh]
         self._digests = empty.new_zeros(size, geo.width)  # [M, D]
         self._entries: list[_Entry | None] = [None] * size
         self._order: list[int] = []
         self._free = list(range(size - 1, -1, -1))
         self._detail = Detail(geometry, policy.budget.detail_frames)
+        self._companions = Parts(geometry, size, policy.companions)  # by slot
         self._rng = torch.Generator().manual_seed(policy.seed)
         self._newest_frame = -1
         self._sealed = False
@@ -96,13 +100,16 @@ class MemoryBank:
     @property
     def held_bytes(self) -> int:
         """Tensor bytes: the same at every moment of the bank's life."""
-        return self._lane.nbytes + self._detail.nbytes + self._digests.numel() * self._digests.element_size()
+        digests = self._digests.numel() * self._digests.element_size()
+        return self._lane.nbytes + self._detail.nbytes + self._companions.nbytes + digests
 
     def work(self, frame: Frame) -> Work:
         """What absorbing `frame` takes: the lane with every carrier where it stands then. Nothing is copied."""
         now_s = frame.wall_s
         slots = torch.tensor(self._order, dtype=torch.long)
         self._lane.place(slots, self.policy.positions.carriers(self.spans, now_s))
+        if self.policy.before is not None:
+            self._lane.narrow(self._order[max(0, len(self._order) - self.policy.before) :])
         return Work(frame, self._lane, self.next_positions(now_s))
 
     def past(self, now_s: float) -> Past:
@@ -156,18 +163,24 @@ class MemoryBank:
         slots = torch.tensor([self._order[index] for index in chosen], dtype=torch.long, device=self._keys.device)
         scheme = self.policy.positions
         parts = [Past(self._keys[:, :, slots], self._values[:, :, slots], scheme.carriers(spans, now_s))]
-        source = list(range(len(read)))
-        for item in self._detail:
-            rank = bisect_left(frames, item.frame)
-            if rank == len(frames) or not item.span.overlaps(since_s, until_s):
+        source, places = list(range(len(read))), [self.geometry.visual] * len(read)
+        fresh = [item for item in self._detail if item.span.overlaps(since_s, until_s)]
+        found = [(bisect_left(frames, item.frame), item.span, item.part) for item in fresh]
+        whole = {item.frame for item in fresh}  # their companions are among their visual tokens
+        for rank, (entry, slot) in enumerate(zip(read, slots.tolist(), strict=True)):
+            part = self._companions[slot] if entry.frame not in whole else None
+            found += [(rank, entry.span, part)] if part is not None else []
+        for rank, span, part in sorted(found, key=lambda item: item[0]):
+            if rank == len(frames):
                 continue
-            where = scheme.frame(rank, item.span, now_s)[: item.detail_keys.shape[2]]
-            parts.append(Past(item.detail_keys, item.detail_values, where))
-            source += [rank] * len(where)
+            parts.append(Past(part.keys, part.values, scheme.frame(rank, span, now_s)[part.places]))
+            source += [rank] * len(part)
+            places += part.places.tolist()
         return MemoryView(
             camera=self.camera,
             past=Past.join(parts),
             source=torch.tensor(source, dtype=torch.long),
+            places=torch.tensor(places, dtype=torch.long),
             moments=tuple(Moment(entry.frame, entry.span, entry.jpeg) for entry in read),
             digests=self._digests[slots],
             count=len(read),
@@ -201,6 +214,7 @@ class MemoryBank:
         self._detail.keep(stays)
         freed = [order[rank] for rank in sorted(gone)]
         self._lane.free(freed)
+        self._companions.clear(freed)
         for slot in freed:
             self._entries[slot] = None
             self._digests[slot].zero_()
@@ -262,6 +276,7 @@ class MemoryBank:
         spare = torch.tensor(self._free, dtype=torch.long, device=self._digests.device)
         turned = self._lane.keys[:, :, self._lane.extent.system + spare]
         parts = (self._keys[:, :, spare], turned, self._values[:, :, spare], self._digests[spare])
+        assert not any(self._companions[slot] for slot in self._free), "a free slot still has companions"
         assert not any(part.any() for part in parts), "a free slot still holds what was forgotten"
         assert self._lane.held() == sorted(self._order), "a frame would read other slots than those that are held"
 
@@ -290,12 +305,15 @@ class MemoryBank:
         self._values[:, :, slot] = carrier.values
         self._digests[slot] = carrier.digest
         self._lane.hold(slot)
+        if carrier.companions is not None and self.policy.companions:
+            self._companions.put(slot, carrier.companions)
 
     def _make_room(self, newest: Carrier) -> tuple[Choice, Carrier]:
         """Free one slot by the policy's choice; returns it, and `newest` as it is to be stored."""
         slots = torch.tensor(self._order, dtype=torch.long, device=self._digests.device)
         digests = torch.cat((self._digests.index_select(0, slots), newest.digest[None]))
-        rows = Rows(digests, [*self.spans, newest.span], [*self.frames, newest.frame])
+        spans, frames = [*self.spans, newest.span], [*self.frames, newest.frame]
+        rows = Rows(digests, spans, frames, self.absorbed + 1)
         choice = self.policy.retain.choose(rows, self._rng)
         assert 0 <= choice.leaves < len(self._order), "retention never names the newest"
         slot = self._order[choice.leaves]
@@ -303,6 +321,7 @@ class MemoryBank:
             newest = self._take_in(choice, slot, newest)
         self._order.remove(slot)
         self._entries[slot] = None
+        self._companions.clear([slot])
         self._free.append(slot)
         self.evicted += 1
         return choice, newest

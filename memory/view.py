@@ -27,8 +27,9 @@ class MemoryView:
     """
 
     camera: str
-    past: Past  # carriers, then the visual tokens of the last k frames
+    past: Past  # carriers, then visual tokens of the last k frames and companions, by moment
     source: Tensor  # int64 [len(past)] index into moments
+    places: Tensor  # int64 [len(past)] which of its frame's N+1 positions each key has; a carrier the last, N
     moments: tuple[Moment, ...]  # in time order
     digests: Tensor  # [count, D] of the carriers
     count: int  # carriers read, the first of `past`: where the question's positions start

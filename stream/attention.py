@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 
 from stream.kv import Store
+from stream.prefill import Passing
 from stream.rope import Rope, Rotation
 from stream.types import Pointer
 
@@ -109,6 +110,16 @@ class Mass:
         self.layers += 1
 
 
+@dataclass(slots=True)
+class Thin:
+    """A frame's way through the layers, see `stream/prefill`; and what came of it."""
+
+    passing: Passing
+    tail: int  # rows at the end that go through every layer
+    modules: bool = False  # whether it is told what attention and MLP gave
+    survivors: Tensor | None = None  # int64, rising: visual tokens that went through all of them; known afterwards
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """What one store's rows contribute to a forward."""
@@ -117,6 +128,7 @@ class Step:
     positions: Tensor  # [B, T] or [1, T], float32
     store: Store
     mass: Mass | None = None  # collects the attention of the newest query
+    thin: Thin | None = None  # which of its rows go through which layers; then B is 1 and the store a Lane
 
 
 class Side:
@@ -139,19 +151,12 @@ class Side:
         whole = query.new_empty(query.transpose(1, 2).shape)  # [1, tokens, heads, Dh]
         for step, mask, begin, end in self._parts:
             shape = step.embeds.shape[:2]
-            own, raw, new, val = (_rows(item, begin, end, shape) for item in (asked, key, turned, value))
+            own, raw, new, val = (rows_of(item, begin, end, shape) for item in (asked, key, turned, value))
             keys, values = step.store.put(layer, raw, new, val)
-            wants = step.mass is not None and step.mass.wants(layer)
-            weights = _weights(own[:, :, -1:], keys, mask, scale) if wants or shape[1] == 1 else None
-            if weights is not None and shape[1] == 1:  # one word: half the price of a kernel
-                out = _mix(weights, values)
-            else:
-                out = _attend(own, keys, values, mask, scale)
+            out = read_past(step.mass, layer, own, (keys, values), mask, scale)
             whole[0, begin:end] = out.transpose(1, 2).flatten(0, 1)
             if step.mass is not None:
-                step.mass.look(_rows(query, begin, end, shape))
-                if wants and weights is not None:
-                    step.mass.add(weights)
+                step.mass.look(rows_of(query, begin, end, shape))
         return whole.transpose(1, 2)
 
     @property
@@ -225,7 +230,22 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scal
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=True)
 
 
-def _rows(states: Tensor, begin: int, end: int, shape: torch.Size) -> Tensor:
+def read_past(
+    mass: Mass | None, layer: int, query: Tensor, past: tuple[Tensor, Tensor], mask: Tensor | None, scale: float
+) -> Tensor:
+    """One step's rows [B, heads, T, Dh] read keys and values; `mass` takes the weights of the newest, if it wants."""
+    keys, values = past
+    alone = query.shape[2] == 1
+    wants = mass is not None and mass.wants(layer)
+    weights = _weights(query[:, :, -1:], keys, mask, scale) if wants or alone else None
+    if wants and mass is not None and weights is not None:
+        mass.add(weights)
+    if alone and weights is not None:  # one word: half the price of a kernel
+        return _mix(weights, values)
+    return _attend(query, keys, values, mask, scale)
+
+
+def rows_of(states: Tensor, begin: int, end: int, shape: torch.Size) -> Tensor:
     """[1, heads, tokens, Dh] -> the tokens of one step [B, heads, T, Dh], a view."""
     return states[0, :, begin:end].view(states.shape[1], *shape, states.shape[3]).transpose(0, 1)
 

@@ -107,6 +107,7 @@ class Lane:
         self._where = torch.zeros(extent.slots)  # positions of the slots
         self._stands: Tensor | None = None  # positions that `keys` were turned to
         self._count = 0
+        self._columns: Tensor | None = None  # int64 [L, T]: where each layer has the tokens that `fresh` gives
         self.primed = extent.system == 0
 
     @property
@@ -131,6 +132,11 @@ class Lane:
         """`slot` was written: from now on it is read."""
         self._mask[:, self.extent.system + slot] = 0.0
         self._stands = None
+
+    def narrow(self, slots: Sequence[int]) -> None:
+        """Of the held slots only `slots` are read by the next frame."""
+        self._mask[:, self.extent.system : self.first] = NO
+        self._mask[:, [self.extent.system + slot for slot in slots]] = 0.0
 
     def held(self) -> list[int]:
         """The slots that are read, ascending."""
@@ -165,13 +171,14 @@ class Lane:
         """See Store. The new tokens stand where the last frame's stood."""
         if count > self.extent.tokens:
             raise ValueError(f"a lane has room for {self.extent.tokens} tokens of a frame, {count} were announced")
-        self._count = count
+        self._count, self._columns = count, None
         return self._mask[None, None, :count, : self.first + count]
 
     def put(self, layer: int, key: Tensor, turned: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """See Store."""
-        first, last = self.first, self.first + self._count
-        self._new_keys[layer, :, : self._count] = key[0]
+        count = key.shape[2]  # fewer than announced, where some tokens do not go through this layer
+        first, last = self.first, self.first + count
+        self._new_keys[layer, :, :count] = key[0]
         self.keys[layer, :, first:last] = turned[0]
         self.all_values[layer, :, first:last] = value[0]
         return self.keys[layer, None, :, :last], self.all_values[layer, None, :, :last]
@@ -183,10 +190,17 @@ class Lane:
     def finish(self) -> None:
         """See Store. The bank takes what it wants; the next frame stands in the same place."""
 
+    def settle(self, columns: Tensor) -> None:
+        """Not all tokens went through all layers: `columns` int64 [L, T] are where those stand that `fresh` gives."""
+        self._columns = columns
+
     def fresh(self) -> tuple[Tensor, Tensor]:
-        """Un-rotated keys and values of the last forward's tokens [L, Hkv, T, Dh]; views."""
-        new = self.all_values[:, :, self.first : self.first + self._count]
-        return self._new_keys[:, :, : self._count], new
+        """Un-rotated keys and values of the last forward's tokens [L, Hkv, T, Dh]; views, unless some were thinned."""
+        keys, values = self._new_keys, self.all_values[:, :, self.first :]
+        if self._columns is None:
+            return keys[:, :, : self._count], values[:, :, : self._count]
+        where = self._columns[:, None, :, None].expand(-1, keys.shape[1], -1, keys.shape[3])
+        return keys.gather(2, where), values.gather(2, where)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class Tap:
         return self._states[2]
 
     def attend(self, queries: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Softmax weights [heads, q, n] of `queries` [heads, q, Dh] over the block's keys; `bias` [n] joins the logits."""
+        """Weights [heads, q, n] of `queries` [heads, q, Dh] over the block's keys; `bias` [n] joins the logits."""
         logits = queries @ self.keys.transpose(1, 2) * self.keys.shape[2] ** -0.5
         return (logits if bias is None else logits + bias).softmax(-1)
 
@@ -61,13 +61,13 @@ class Tap:
         """The whole map [heads, n, n]: rows are queries."""
         return self.attend(self.queries, bias)
 
-    def mean(self) -> Tensor:
+    def mean(self, bias: Tensor | None = None) -> Tensor:
         """The map [n, n], mean over heads; head by head, so that only one is held at a time."""
         scale = self.keys.shape[2] ** -0.5
-        heads = zip(self.queries, self.keys, strict=True)
-        maps = ((query @ key.T * scale).softmax(-1) for query, key in heads)
+        logits = (query @ key.T * scale for query, key in zip(self.queries, self.keys, strict=True))
+        maps = ((own if bias is None else own + bias).softmax(-1) for own in logits)
         return sum(maps) / len(self.keys)  # type: ignore[return-value]
 
-    def received(self) -> Tensor:
+    def received(self, bias: Tensor | None = None) -> Tensor:
         """Attention that each row gets [n]: mean over heads and query rows. Sums to 1: the substitute for a CLS row."""
-        return self.mean().mean(0)
+        return self.mean(bias).mean(0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import groupby
 from typing import Protocol
 
@@ -92,8 +93,8 @@ def search(method: Recall, view: MemoryView, asked: Asked, shelf: Shelf | None, 
         digests=torch.cat((view.digests.float().cpu(), files.digests))[order],
         keys=torch.cat((view.past.keys[:, :, : view.count].float().cpu(), files.keys), dim=2)[:, :, order],
     )
-    chosen = [order[index] for index in method.select(asked, rows, how.limits.room)]
-    if chosen == list(range(view.count)):
+    chosen = [[order[index] for index in group] for group in method.groups(asked, rows, how.limits.room)]
+    if chosen == [[place] for place in range(view.count)]:
         return view
     return _compose(view, files, chosen, shelf, how)
 
@@ -138,53 +139,89 @@ def _files(method: Recall, view: MemoryView, asked: Asked, shelf: Shelf | None, 
     )
 
 
-def _compose(view: MemoryView, files: _Files, chosen: Sequence[int], shelf: Shelf | None, how: How) -> MemoryView:
-    """A view of `chosen`: places below `view.count` are the bank's, the others the archive's; in time order."""
-    ids = [files.ids[place - view.count] for place in chosen if place >= view.count]
-    values: dict[int, Tensor] = {}
-    pictures: dict[int, bytes] = {}
-    if shelf is not None and ids:
-        good, _, found = shelf.carriers(ids)
-        values = dict(zip(good, torch.from_numpy(found), strict=True))
-        pictures = shelf.pictures(good)
-    like, kept = view.past.keys, list[int]()
-    keys, vals, digests, moments = list[Tensor](), list[Tensor](), list[Tensor](), list[Moment]()
-    for place in chosen:
-        if place < view.count:
-            keys.append(view.past.keys[:, :, place])
-            vals.append(view.past.values[:, :, place])
-            digests.append(view.digests[place])
-            moments.append(view.moments[place])
-        elif (own := files.ids[place - view.count]) in values:  # else it was erased meanwhile
-            row = place - view.count
-            keys.append(files.keys[:, :, row].to(like))
-            vals.append(values[own].to(like))
-            digests.append(files.digests[row].to(view.digests))
-            moments.append(Moment(files.frames[row], files.spans[row], pictures.get(own, b"")))
-        else:
-            continue
-        kept.append(place)
-    spans = [moment.span for moment in moments]
-    positions = how.positions.carriers(spans, view.now_s)
-    if keys:
-        past = Past(torch.stack(keys, dim=2), torch.stack(vals, dim=2), positions)
+def _compose(
+    view: MemoryView, files: _Files, chosen: Sequence[Sequence[int]], shelf: Shelf | None, how: How
+) -> MemoryView:
+    """A view of the groups `chosen`, each read as one: places below `view.count` are the bank's, the others the
+    archive's; in time order."""
+    found = _Found(view, files, shelf, [place for group in chosen for place in group])
+    groups = [[place for place in group if found.there(place)] for group in chosen]  # some were erased meanwhile
+    groups = [group for group in groups if group]
+    moments = [found.moment(group) for group in groups]
+    positions = how.positions.carriers([moment.span for moment in moments], view.now_s)
+    like = view.past.keys
+    if groups:
+        keys = torch.stack([mean([found.keys(place) for place in group]) for group in groups], dim=2)
+        values = torch.stack([mean([found.values(place) for place in group]) for group in groups], dim=2)
+        digests = torch.stack([mean([found.digest(place) for place in group]) for group in groups])
     else:
-        past = Past(like[:, :, :0], view.past.values[:, :, :0], positions)
-    detail, source = _detail(view, {place: rank for rank, place in enumerate(kept)}, how)
+        keys, values, digests = like[:, :, :0], view.past.values[:, :, :0], view.digests[:0]
+    ranks = {place: rank for rank, group in enumerate(groups) for place in group}
+    tokens = _detail(view, ranks, how)
     return replace(
         view,
-        past=Past.join([past, *detail]),
-        source=torch.tensor([*range(len(kept)), *source], dtype=torch.long),
+        past=Past.join([Past(keys, values, positions), *(part for part, _, _ in tokens)]),
+        source=torch.tensor([*range(len(groups)), *(rank for part, rank, _ in tokens for _ in range(len(part)))]),
+        places=torch.cat((torch.full((len(groups),), how.positions.visual), *(own for _, _, own in tokens))),
         moments=tuple(moments),
-        digests=torch.stack(digests) if digests else view.digests[:0],
-        count=len(kept),
-        recalled=sum(place >= view.count for place in kept),
+        digests=digests,
+        count=len(groups),
+        recalled=sum(any(place >= view.count for place in group) for group in groups),
     )
 
 
-def _detail(view: MemoryView, ranks: Mapping[int, int], how: How) -> tuple[list[Past], list[int]]:
-    """The recent detail of carriers that stay, moved to their new ranks."""
-    parts, source = list[Past](), list[int]()
+class _Found:
+    """What is read of chosen places: the bank's carriers, and the archive's with values and pictures."""
+
+    def __init__(self, view: MemoryView, files: _Files, shelf: Shelf | None, places: Sequence[int]) -> None:
+        self._view, self._files, self._like = view, files, view.past.keys
+        self._values: dict[int, Tensor] = {}
+        self._pictures: dict[int, bytes] = {}
+        ids = [files.ids[place - view.count] for place in places if place >= view.count]
+        if shelf is not None and ids:
+            good, _, found = shelf.carriers(ids)
+            self._values = dict(zip(good, torch.from_numpy(found), strict=True))
+            self._pictures = shelf.pictures(good)
+
+    def there(self, place: int) -> bool:
+        return place < self._view.count or self._files.ids[place - self._view.count] in self._values
+
+    def keys(self, place: int) -> Tensor:
+        if place < self._view.count:
+            return self._like[:, :, place]
+        return self._files.keys[:, :, place - self._view.count].to(self._like)
+
+    def values(self, place: int) -> Tensor:
+        if place < self._view.count:
+            return self._view.past.values[:, :, place]
+        return self._values[self._files.ids[place - self._view.count]].to(self._like)
+
+    def digest(self, place: int) -> Tensor:
+        if place < self._view.count:
+            return self._view.digests[place]
+        return self._files.digests[place - self._view.count].to(self._view.digests)
+
+    def moment(self, group: Sequence[int]) -> Moment:
+        """The newest of the group, over the time of all."""
+        last = group[-1]
+        if last < self._view.count:
+            newest = self._view.moments[last]
+        else:
+            row = last - self._view.count
+            picture = self._pictures.get(self._files.ids[row], b"")
+            newest = Moment(self._files.frames[row], self._files.spans[row], picture)
+        spans = [_span(self._view, self._files, place) for place in group]
+        return replace(newest, span=reduce(Span.join, spans))
+
+
+def mean(rows: Sequence[Tensor]) -> Tensor:
+    """Of equal shapes; one alone stays bit for bit."""
+    return rows[0] if len(rows) == 1 else torch.stack([row.float() for row in rows]).mean(0).to(rows[0].dtype)
+
+
+def _detail(view: MemoryView, ranks: Mapping[int, int], how: How) -> list[tuple[Past, int, Tensor]]:
+    """The visual tokens of carriers that stay, moved to their new ranks; with rank and places."""
+    found = []
     tokens = range(view.count, len(view.past))
     for place, run in groupby(tokens, key=lambda token: int(view.source[token])):
         if place not in ranks:
@@ -193,9 +230,9 @@ def _detail(view: MemoryView, ranks: Mapping[int, int], how: How) -> tuple[list[
         part, span = slice(own[0], own[-1] + 1), view.moments[place].span
         moved = how.positions.frame(ranks[place], span, view.now_s) - how.positions.frame(place, span, view.now_s)
         where = view.past.positions[part] + moved[0]  # `time` tells a frame by when it came, not by its grown span
-        parts.append(Past(view.past.keys[:, :, part], view.past.values[:, :, part], where))
-        source += [ranks[place]] * len(own)
-    return parts, source
+        past = Past(view.past.keys[:, :, part], view.past.values[:, :, part], where)
+        found.append((past, ranks[place], view.places[part]))
+    return found
 
 
 def _frame(view: MemoryView, files: _Files, place: int) -> int:

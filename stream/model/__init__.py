@@ -31,6 +31,7 @@ class Geometry:
     visual: int  # N
     grid: tuple[int, int]
     image_px: int  # H = W
+    tower_blocks: int  # of the vision tower, those that are used
     max_positions: int
     positions: str  # the scheme it was trained with
     carriers: int | None  # bank size it was trained with; None: any

@@ -23,6 +23,7 @@ from stream.model import Geometry, gelu, linear
 from stream.model.card import Card
 from stream.model.siglip import Siglip
 from stream.rope import disarm
+from stream.thin import Thinned
 from stream.tower import Tower
 from stream.types import VisualTokens
 
@@ -47,6 +48,7 @@ class LlavaOnevision:
             visual=side * side,
             grid=(side, side),
             image_px=vision.image_size,
+            tower_blocks=_used(vision.num_hidden_layers, net.config.vision_feature_layer),
             max_positions=text.max_position_embeddings,
             positions=card.positions,
             carriers=card.carriers,
@@ -152,6 +154,10 @@ class LlavaOnevision:
     @torch.inference_mode()
     def forward_all(self, steps: Sequence[Step]) -> list[Tensor]:
         """See `Model.forward_all`."""
+        if any(step.thin is not None for step in steps):
+            thinned = Thinned(steps, self.rope)
+            with thinned.watching(self.language.layers):
+                return thinned.split(self.run(thinned.embeds, thinned))
         side = Side(steps, self.rope)
         return side.split(self.run(side.embeds, side) if self._graphs is None else self._graphs.forward(side))
 
@@ -203,3 +209,9 @@ class LlavaOnevision:
         ends = self.net.generation_config.eos_token_id
         found = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
         return frozenset(int(item) for item in found if item is not None)
+
+
+def _used(blocks: int, feature_layer: Any) -> int:
+    """How many tower blocks the features went through; hidden state 0 is what the first of them reads."""
+    layer = feature_layer if isinstance(feature_layer, int) else feature_layer[-1]
+    return int(layer if layer >= 0 else blocks + 1 + layer)

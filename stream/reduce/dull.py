@@ -10,6 +10,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from stream.reduce import ATTENTION, GRID, Reduce, Seen
+from stream.tap import Tap
 from stream.types import VisualTokens
 
 
@@ -65,3 +66,12 @@ class Attentive(Selecting):
     """Judges by what the vision tower attends to: the attention of one or more of its blocks, tapped."""
 
     needs: ClassVar[frozenset[str]] = frozenset({GRID, ATTENTION})
+
+    def blocks(self, depth: int) -> tuple[int, ...]:
+        """See Reduce: the last block that is used, whose output becomes the tokens."""
+        return (depth - 1,)
+
+
+def last(tokens: VisualTokens) -> Tap:
+    """The tap of the last block that the tower uses; of an `Attentive` method's tokens."""
+    return tokens.taps[max(tokens.taps)]

@@ -19,7 +19,7 @@ from memory.bank import MemoryBank, Policy
 from memory.view import MemoryView
 from stream.model import Geometry
 from stream.positions import TABLE
-from stream.types import Budget, Carrier, Span
+from stream.types import Budget, Carrier, Part, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,7 @@ class Rehearsal:
                 digest=self._digests[step],
                 keys=one[None, None],
                 values=one[None, None],
-                detail_keys=detail,
-                detail_values=detail,
+                detail=Part(detail, detail, torch.arange(self._shape.visual)),
             )
         )
         return shelf
@@ -138,6 +137,7 @@ def _geometry(frames: int, shape: Shape) -> Geometry:
         visual=shape.visual,
         grid=shape.grid,
         image_px=1,
+        tower_blocks=1,
         max_positions=0,
         positions="compact",
         carriers=None,

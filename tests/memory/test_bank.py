@@ -14,7 +14,7 @@ from memory.bank import MemoryBank, Policy
 from memory.retain import TABLE
 from stream.model import Geometry
 from stream.positions import Compact
-from stream.types import Budget, Carrier, Span
+from stream.types import Budget, Carrier, Part, Span
 
 SMALL = Geometry(
     name="small",
@@ -25,6 +25,7 @@ SMALL = Geometry(
     visual=2,
     grid=(1, 2),
     image_px=4,
+    tower_blocks=1,
     max_positions=64,
     positions="compact",
     carriers=None,
@@ -36,8 +37,9 @@ SMALL = Geometry(
 )
 
 
-def small_bank(carriers: int, detail: int = 0, method: dict[str, Any] | None = None) -> MemoryBank:
-    policy = Policy(Budget(carriers, detail), retain.make(method or {"fifo": {}}), Compact(1, 2))
+def small_bank(carriers: int, detail: int = 0, method: dict[str, Any] | None = None, companions: int = 0) -> MemoryBank:
+    scheme = Compact(1, 2)
+    policy = Policy(Budget(carriers, detail), retain.make(method or {"fifo": {}}), scheme, companions=companions)
     return MemoryBank("door", SMALL, policy)
 
 
@@ -51,8 +53,7 @@ def carrier(frame: int, value: float | None = None, wall_s: float | None = None)
         digest=torch.tensor([1.0, number, number * number]),
         keys=torch.full((1, 1, 2), number),
         values=torch.full((1, 1, 2), -number),
-        detail_keys=torch.full((1, 1, 2, 2), number),
-        detail_values=torch.full((1, 1, 2, 2), -number),
+        detail=Part(torch.full((1, 1, 2, 2), number), torch.full((1, 1, 2, 2), -number), torch.arange(2)),
         jpeg=b"jpeg%d" % frame,
     )
 
@@ -60,7 +61,7 @@ def carrier(frame: int, value: float | None = None, wall_s: float | None = None)
 def state(bank: MemoryBank) -> list[Any]:
     """Everything a bank holds, bit by bit."""
     past = bank.past(0.0)
-    detail = [tensor.numpy().tobytes() for item in bank._detail for tensor in (item.detail_keys, item.detail_values)]
+    detail = [tensor.numpy().tobytes() for item in bank._detail for tensor in (item.part.keys, item.part.values)]
     return [
         past.keys.numpy().tobytes(),
         past.values.numpy().tobytes(),

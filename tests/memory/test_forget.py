@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("banks")
 
 
+def with_companions(bank: MemoryBank) -> MemoryBank:
+    """The same, new, with room for one companion a carrier."""
+    return MemoryBank(bank.camera, bank.geometry, replace(bank.policy, companions=1))
+
+
+def stored(bank: MemoryBank, place: str) -> list[tuple[str, Any]]:
+    """The tensors behind recent detail, or behind companions."""
+    parts = bank._detail.parts if place == "_detail" else bank._companions
+    return [("keys", parts._keys), ("values", parts._values)]
+
+
 def all_bytes(bank: MemoryBank) -> bytes:
     """What a thief would find in a bank's own memory."""
-    parts = {**vars(bank._lane), "detail_keys": bank._detail._keys, "detail_values": bank._detail._values}
+    kept = {f"{place} {name}": part for place in ("_detail", "_companions") for name, part in stored(bank, place)}
+    parts = {**vars(bank._lane), **kept}
     places = {"_mask", "_where", "_stands"}  # which slots are held, and their positions: nothing that was seen
     tensors = [part for name, part in parts.items() if isinstance(part, torch.Tensor) and name not in places]
     tensors.append(bank._digests)
@@ -38,7 +51,9 @@ def all_bytes(bank: MemoryBank) -> bytes:
 
 def secrets(item: Carrier) -> list[bytes]:
     """Byte strings by which a frame could be found again: its picture, and each row of its tensors."""
-    tensors = [getattr(item, name) for name in TENSORS]
+    tensors = [getattr(item, name) for name in TENSORS] + [item.detail.keys, item.detail.values]
+    if item.companions is not None:
+        tensors += [item.companions.keys, item.companions.values]
     rows = [row.numpy().tobytes() for tensor in tensors for row in tensor.reshape(-1, tensor.shape[-1])]
     return [item.jpeg, *rows]
 
@@ -82,7 +97,7 @@ def test_what_is_forgotten_leaves_bank_and_file(
     edges: tuple[float | None, float | None],
 ) -> None:
     since_s, until_s = edges if None in edges else sorted(edges)  # type: ignore[type-var]
-    bank = new_bank(carriers, detail, method)
+    bank = with_companions(new_bank(carriers, detail, method))
     for frame in range(frames):
         bank.add(noisy(frame))
         if frame in still:
@@ -119,7 +134,7 @@ def test_what_is_forgotten_leaves_bank_and_file(
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_a_bank_that_forgot_everything_goes_on(method: dict[str, Any], tmp_path: Path) -> None:
-    bank = new_bank(4, 2, method)
+    bank = with_companions(new_bank(4, 2, method))
     for frame in range(9):
         bank.add(noisy(frame, tag="old"))
     assert bank.forget(None, None) == 4

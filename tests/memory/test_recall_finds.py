@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from stream.positions import TABLE as SCHEMES
 from stream.types import Pointer
 from tests.memory import archives
 from tests.memory.archives import opened
-from tests.memory.worlds import NOW_S, POINTER, SHAPE, T0, Picks, asked, entry, frames, made, new_bank
+from tests.memory.worlds import NOW_S, POINTER, SHAPE, T0, Picks, asked, entry, frames, made, new_bank, without_detail
 from tests.models import absorb, make_bank, make_encoder, random_frames, random_model
 
 
@@ -110,7 +109,7 @@ def test_an_answer_from_bank_and_archive_is_that_of_a_bank_with_these_carriers(
             archives.fill(archive, [entry(item, item.span.last_s)])
             if item.frame in chosen:
                 fresh = item.frame >= 10
-                exact.add(item if fresh else replace(item, detail_keys=item.detail_keys[:, :, :0]))
+                exact.add(item if fresh else without_detail(item))
         how = How(small.policy.positions, Limits(64))
         bits = sum(1 << frame for frame in chosen)
         reader = archive.reader()

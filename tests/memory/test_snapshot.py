@@ -19,11 +19,11 @@ from memory.bank import MemoryBank
 from memory.retain import TABLE
 from memory.snapshot import load, save, set_aside
 from stream.errors import SnapshotError
-from stream.types import Carrier
+from stream.types import Carrier, Part
 from tests.memory.test_bank import SMALL, carrier, small_bank
 
 METHODS = [{name: {}} for name in TABLE] + [{"adjacent": {"when_full": how}} for how in ("drop", "extend", "merge")]
-TENSORS = ("digest", "keys", "values", "detail_keys", "detail_values")
+TENSORS = ("digest", "keys", "values")
 
 
 def new_bank(carriers: int, detail: int, method: dict[str, Any], dtype: torch.dtype = torch.float32) -> MemoryBank:
@@ -35,7 +35,9 @@ def noisy(frame: int, wall_s: float | None = None, tag: str = "") -> Carrier:
     """A carrier whose every tensor and picture is found nowhere else."""
     rng = torch.Generator().manual_seed(frame + 1)
     item = carrier(frame, wall_s=wall_s)
-    made = {name: torch.randn(getattr(item, name).shape, generator=rng) for name in TENSORS}
+    made: dict[str, Any] = {name: torch.randn(getattr(item, name).shape, generator=rng) for name in TENSORS}
+    made["detail"] = Part(*torch.randn(2, 1, 1, 2, 2, generator=rng), torch.arange(2))
+    made["companions"] = Part(*torch.randn(2, 1, 1, 1, 2, generator=rng), torch.tensor([2]))
     return replace(item, jpeg=f"\xff\xd8 picture {tag}{frame:06d} \xff\xd9".encode("latin-1"), **made)
 
 
@@ -172,7 +174,7 @@ def test_a_restored_span_does_not_grow_over_the_outage() -> None:
 def test_a_carrier_that_brings_no_detail_is_absorbed_without() -> None:
     bank = filled(2, detail=3)
     empty = torch.zeros(1, 1, 0, 2)
-    bank.add(replace(noisy(2), detail_keys=empty, detail_values=empty))
+    bank.add(replace(noisy(2), detail=Part(empty, empty, torch.arange(0))))
     bank.check_integrity()
     view = bank.fork()
     assert view.source.tolist() == [0, 1, 2, 0, 0, 1, 1]

@@ -201,12 +201,14 @@ def test_a_batch_of_cameras_equals_one_by_one() -> None:
             absorb(encoder, bank, frame)
     nexts = [random_frames(40, seed=index, camera=bank.camera)[-1] for index, bank in enumerate(banks)]
     works = [bank.work(frame) for frame, bank in zip(nexts, banks, strict=True)]
-    together = [replace(made, detail_keys=made.detail_keys.clone()) for made in encoder.absorb(works)]
+    together = [
+        replace(made, detail=replace(made.detail, keys=made.detail.keys.clone())) for made in encoder.absorb(works)
+    ]
     for work, batched in zip(works, together, strict=True):
         alone = encoder.absorb([work])[0]
         assert relative(batched.keys, alone.keys) < 1e-4
         assert relative(batched.values, alone.values) < 1e-4
-        assert relative(batched.detail_keys, alone.detail_keys) < 1e-4
+        assert relative(batched.detail.keys, alone.detail.keys) < 1e-4
 
     from daemon.session import Session
 

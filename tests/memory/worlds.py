@@ -17,7 +17,7 @@ from memory.recall.search import EVER, How, Limits, Range, search
 from memory.view import MemoryView
 from stream.policy import Paper
 from stream.positions import TABLE as SCHEMES
-from stream.types import Budget, Carrier, Pointer, Span
+from stream.types import Budget, Carrier, Part, Pointer, Span
 from tests.memory import archives
 from tests.memory.test_bank import SMALL
 
@@ -65,9 +65,15 @@ class World:
         other = new_bank(size or max(1, len(frames)), fresh, scheme_of(self.bank), self.bank.camera)
         for frame in frames:
             item = self.seen[frame]
-            other.add(item if frame in detailed else replace(item, detail_keys=item.detail_keys[:, :, :0]))
+            other.add(item if frame in detailed else without_detail(item))
             other.extend(self.last_s[frame])
         return other
+
+
+def without_detail(carrier: Carrier) -> Carrier:
+    """The same as the archive has it: no visual tokens."""
+    keys, values = carrier.detail.keys[:, :, :0], carrier.detail.values[:, :, :0]
+    return replace(carrier, detail=Part(keys, values, carrier.detail.places[:0]))
 
 
 def scheme_of(bank: MemoryBank) -> str:
@@ -90,8 +96,9 @@ def made(frame: int, camera: str = "door", at_s: float | None = None) -> Carrier
 
     first_s = T0 + STEP_S * frame if at_s is None else at_s
     heads, detail = (GEO.layers, GEO.kv_heads, GEO.head_width), (GEO.layers, GEO.kv_heads, GEO.visual, GEO.head_width)
-    tensors = (noise(GEO.width), noise(*heads), noise(*heads), noise(*detail), noise(*detail))
-    return Carrier(camera, frame, Span(first_s, first_s), *tensors, b"jpeg%d" % frame)
+    tensors = (noise(GEO.width), noise(*heads), noise(*heads))
+    own = Part(noise(*detail), noise(*detail), torch.arange(GEO.visual))
+    return Carrier(camera, frame, Span(first_s, first_s), *tensors, own, jpeg=b"jpeg%d" % frame)
 
 
 def entry(item: Carrier, last_s: float) -> Entry:
