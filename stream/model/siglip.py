@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stream.ops import strongest
 from stream.tap import Tap
 from stream.tower import Patches, Thinning, Tower
 from stream.types import VisualTokens
@@ -145,7 +146,7 @@ def _project(attention: Any, read: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _attend(attention: Any, states: tuple[Tensor, Tensor, Tensor], sizes: Tensor, share: float) -> Tensor:
     """What one block's attention adds [n, C]: a row that stands for s patches is read as s rows would be.
 
-    With `share` < 1 only that share of a row's weights, the largest, are used, as they are.
+    With `share` < 1 only that share of a head's weights, the largest, are used, as they are.
     """
     queries, keys, values = states
     bias = None if bool((sizes == 1).all()) else sizes.log()
@@ -156,10 +157,3 @@ def _attend(attention: Any, states: tuple[Tensor, Tensor, Tensor], sizes: Tensor
         mask = None if bias is None else bias.to(queries).expand(1, 1, len(sizes), -1)
         mixed = F.scaled_dot_product_attention(queries[None], keys[None], values[None], attn_mask=mask)[0]
     return attention.out_proj(mixed.transpose(0, 1).flatten(1))  # type: ignore[no-any-return]
-
-
-def strongest(weights: Tensor, share: float) -> Tensor:
-    """`weights` [heads, n, n] with all but the largest `share` of each row, rounded up, set to 0; not renormalised."""
-    count = -(-weights.shape[2] * round(share * 10_000) // 10_000)
-    kept = weights.topk(count, sorted=False)
-    return torch.zeros_like(weights).scatter_(2, kept.indices, kept.values)

@@ -1,6 +1,6 @@
 """Stage 2: fewer patches inside the vision tower, so that its later blocks cost less. What comes out is a whole grid.
 
-    patches [P, C] --block, thin, block, thin, ..--> rows [n, C] --back to their places--> [P, C] --project, pool--> [N, D]
+patches [P, C] --block, thin, block, thin, ..--> rows [n, C] --back to their places--> [P, C] --project, pool--> [N, D]
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Tower(Protocol):
     its frames."""
 
     paper: ClassVar[Paper]
-    share: float  # of the attention weights of a row that are kept, the largest; 1.0 is all, and the fast kernel
+    share: float  # of the attention weights of a head that are kept, the largest; 1.0 is all, and the fast kernel
 
     def start(self, embeddings: Tensor, grid: tuple[int, int], blocks: int) -> Thinning | None:
         """A frame begins: patch `embeddings` [P, C] before the first of `blocks` blocks. None: it is left whole."""

@@ -1,4 +1,4 @@
-"""What methods share that keep some patches and let the others go: when, how many, and who stands for those that left."""
+"""What methods share that make rows fewer at some blocks: when, how many, and who stands for those that left."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from torch import Tensor
 from stream.ops import nearest
 from stream.tap import Tap
 from stream.tower import Patches, Thinning, Tower
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """Where in the tower, and where on the grid."""
+
+    depth: float  # of the block, a share of the tower's
+    where: Tensor  # float32 [n, 2]: row and column of every row that is left
 
 
 @dataclass(frozen=True)
@@ -29,37 +37,44 @@ class Cut(Tower):
         if not self.depths or not all(0 <= depth < 1 for depth in self.depths):
             raise ValueError(f"depths are shares of the tower's depth in [0, 1), got {list(self.depths)}")
 
-    def start(self, embeddings: Tensor, grid: tuple[int, int], blocks: int) -> Thinning | None:  # noqa: ARG002
+    def start(self, embeddings: Tensor, grid: tuple[int, int], blocks: int) -> Thinning | None:
         """See Tower."""
         if self.keep == 1:
             return None
-        return Cutting(self, frozenset(int(depth * blocks) for depth in self.depths), grid)
+        return Cutting(self, blocks, [corners(grid, embeddings.device)])
 
     @abstractmethod
-    def places(self, patches: Patches, tap: Tap, count: int) -> Tensor:
-        """Which `count` of the rows go on: int64, rising."""
+    def fewer(self, patches: Patches, tap: Tap, count: int, at: At) -> tuple[Patches, Tensor]:
+        """`count` rows in the place of the n > `count` that there are, and where those stand on the grid [count, 2]."""
 
 
 @dataclass(frozen=True)
 class Cutting:
-    """See Thinning. A patch that left is stood for by the nearest on the grid that goes on."""
+    """See Thinning."""
 
     method: Cut
-    blocks: frozenset[int]
-    grid: tuple[int, int]
-    where: list[Tensor] = field(default_factory=list)  # of the rows that are left: [n, 2] places on the grid
+    blocks: int
+    where: list[Tensor] = field(default_factory=list)  # one: of the rows that are left
 
     def thin(self, block: int, patches: Patches, tap: Tap) -> Patches:
         """See Thinning."""
-        if not self.where:
-            self.where.append(corners(self.grid, patches.feats.device))
-        count = -(-len(patches.feats) * round(self.method.keep * 10_000) // 10_000)
-        if block not in self.blocks or count >= len(patches.feats):
+        count = portion(len(patches.feats), self.method.keep)
+        if count == len(patches.feats) or block not in {int(own * self.blocks) for own in self.method.depths}:
             return patches
-        places = self.method.places(patches, tap, count)
-        owner = places[nearest(self.where[0], self.where[0][places])]
-        self.where[0] = self.where[0][places]
-        return patches.kept(places, owner)
+        at = At(block / self.blocks, self.where[0])
+        patches, self.where[0] = self.method.fewer(patches, tap, count, at)
+        return patches
+
+
+def portion(count: int, share: float) -> int:
+    """A share of `count`, rounded up: 0.7 of 10 is 7, whatever floats say."""
+    return -(-count * round(share * 10_000) // 10_000)
+
+
+def only(patches: Patches, places: Tensor, where: Tensor) -> tuple[Patches, Tensor]:
+    """Rows `places` go on, rising; the nearest of them on the grid stands for each that left."""
+    owner = places[nearest(where, where[places])]
+    return patches.kept(places, owner), where[places]
 
 
 def corners(grid: tuple[int, int], device: torch.device) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from stream.policy import Paper
 from stream.tap import Tap
 from stream.tower import Patches
-from stream.tower.cut import Cut
+from stream.tower.cut import At, Cut, only
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Random(Cut):
     seed: int = 0
     paper: ClassVar[Paper] = Paper("random patches", "", "baseline")
 
-    def places(self, patches: Patches, tap: Tap, count: int) -> Tensor:  # noqa: ARG002
+    def fewer(self, patches: Patches, tap: Tap, count: int, at: At) -> tuple[Patches, Tensor]:  # noqa: ARG002
         """See Cut."""
         drawn = torch.randperm(len(patches.feats), generator=torch.Generator().manual_seed(self.seed))
-        return drawn[:count].sort().values.to(patches.feats.device)
+        return only(patches, drawn[:count].sort().values.to(patches.feats.device), at.where)

@@ -11,7 +11,7 @@ from torch import Tensor
 from stream.policy import Paper
 from stream.tap import Tap
 from stream.tower import Patches
-from stream.tower.cut import Cut
+from stream.tower.cut import At, Cut, only
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Uniform(Cut):
 
     paper: ClassVar[Paper] = Paper("uniform patches", "", "baseline")
 
-    def places(self, patches: Patches, tap: Tap, count: int) -> Tensor:  # noqa: ARG002
+    def fewer(self, patches: Patches, tap: Tap, count: int, at: At) -> tuple[Patches, Tensor]:  # noqa: ARG002
         """See Cut: the middle of each of `count` equal stretches."""
-        return (2 * torch.arange(count, device=patches.feats.device) + 1) * len(patches.feats) // (2 * count)
+        places = (2 * torch.arange(count, device=patches.feats.device) + 1) * len(patches.feats) // (2 * count)
+        return only(patches, places, at.where)

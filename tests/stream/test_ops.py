@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stream.ops import outliers
+from stream.ops import outliers, strongest
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,11 @@ def test_outliers_are_those_of_scikit_learn(neighbours: int, found: list[int]) -
 @pytest.mark.parametrize("count", [0, 1, 2, 30])
 def test_nothing_lies_alone_where_all_are_equal(count: int) -> None:
     assert not outliers(torch.ones(count), 5).any()
+
+
+def test_the_largest_share_of_a_head_is_kept_as_it_is() -> None:
+    weights = torch.tensor([[[0.5, 0.1, 0.4], [0.2, 0.3, 0.5], [0.1, 0.6, 0.3]], torch.full((3, 3), 1 / 3).tolist()])
+    found = strongest(weights, 0.4)
+    assert torch.equal(found[0], weights[0] * (weights[0] >= 0.3)), "the fifth of nine is 0.3"
+    assert torch.equal(found[1], weights[1]), "equal ones stay"
+    assert torch.equal(strongest(weights, 1.0), weights)

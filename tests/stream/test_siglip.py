@@ -13,7 +13,6 @@ from torch import Tensor
 
 from stream import tower
 from stream.model.llava_onevision import LlavaOnevision
-from stream.model.siglip import strongest
 from stream.policy import Paper
 from stream.reuse import Reuse
 from stream.tap import Tap
@@ -197,15 +196,6 @@ def test_hooks_are_gone_after_a_fault(model: LlavaOnevision) -> None:
     with pytest.raises(RuntimeError):
         model.tower.encode(torch.zeros(1, 4, 96, 96), None, [LAST])
     assert not model.tower.layers[LAST].self_attn._forward_pre_hooks
-
-
-def test_the_largest_share_of_a_row_is_kept_as_it_is() -> None:
-    weights = torch.tensor([[[0.5, 0.1, 0.4], [0.2, 0.3, 0.5], [0.1, 0.6, 0.3]]])
-    assert (
-        strongest(weights, 0.66).tolist()
-        == torch.tensor([[[0.5, 0.0, 0.4], [0.0, 0.3, 0.5], [0.0, 0.6, 0.3]]]).tolist()
-    )
-    assert torch.equal(strongest(weights, 1.0), weights)
 
 
 def test_tokens_that_serve_again_keep_their_taps(model: LlavaOnevision) -> None:
