@@ -53,12 +53,16 @@ class Core:
         return MemoryBank(camera, self.model.geometry, self.policy)
 
 
-def build(settings: Settings) -> Core:
-    """Load the model and check that the memory fits it. Takes seconds; raises ModelError or ConfigError."""
+def build(settings: Settings, model: Model | None = None) -> Core:
+    """Load the model, where it is not given, and check that the memory fits it. Takes seconds.
+
+    Raises ModelError or ConfigError.
+    """
     check_methods(settings)
     wanted = settings.model
-    torch.set_num_threads(wanted.threads or max(1, (os.cpu_count() or 2) - 1))
-    model = open_model(wanted.path, wanted.device, wanted.dtype, wanted.system_prompt, wanted.weights)
+    if model is None:
+        torch.set_num_threads(wanted.threads or max(1, (os.cpu_count() or 2) - 1))
+        model = open_model(wanted.path, wanted.device, wanted.dtype, wanted.system_prompt, wanted.weights)
     geometry, memory = model.geometry, settings.memory
     carriers = memory.carriers or geometry.carriers or 128
     scheme = TABLE[geometry.positions if memory.positions == "auto" else memory.positions]
