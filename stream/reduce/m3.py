@@ -56,7 +56,7 @@ def pool(feats: Tensor, scale: int) -> Tensor:
     if side**2 != len(feats):
         raise ValueError(f"{len(feats)} tokens are no square grid; `M3` pools any")
     step = int((len(feats) / scale) ** 0.5)
-    squares = feats.T.unflatten(1, (side, side))[None]
+    squares = feats.T.reshape(1, -1, side, side)
     return F.avg_pool2d(squares, step, step)[0].flatten(1).T
 
 
