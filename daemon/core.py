@@ -86,7 +86,7 @@ def build(settings: Settings, model: Model | None = None) -> Core:
         positions=positions,
         seed=memory.seed,
         companions=carries.companions,
-        before=getattr(passes, "before", None),
+        before=passes.before,
     )
     encoder = Encoder(
         model,
