@@ -53,6 +53,16 @@ TABLE: dict[str, str] = {
     "fifo": "memory.retain.fifo:Fifo",
     "uniform": "memory.retain.uniform:Uniform",
     "random": "memory.retain.random:Random",
+    "sinks": "memory.retain.sinks:Sinks",
+    "reservoir": "memory.retain.reservoir:Reservoir",
+    "decay": "memory.retain.decay:Decay",
+    "coin": "memory.retain.coin:Coin",
+    "anypair": "memory.retain.anypair:AnyPair",
+    "kmeans": "memory.retain.kmeans:Kmeans",
+    "forest": "memory.retain.forest:Forest",
+    "maxmin": "memory.retain.maxmin:MaxMin",
+    "hot": "memory.retain.hot:Hot",
+    "facility": "memory.retain.facility:Facility",
 }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, get_args
 
 import torch
+from torch import Tensor
 
 from memory.retain import Absorb, Choice, Retain, Rows
 from stream.policy import Paper
@@ -30,10 +31,15 @@ class Adjacent(Retain):
 
     def choose(self, rows: Rows, rng: torch.Generator) -> Choice:  # noqa: ARG002 - deterministic
         """See Retain."""
-        digests = rows.digests.float()
-        lengths = digests.norm(dim=-1).clamp_min_(1e-8)
-        alike = torch.linalg.vecdot(digests[:-1], digests[1:]).div_(lengths[:-1] * lengths[1:])
-        older = int(alike.argmax())
+        older = int(similarities(rows.digests).argmax())
         if self.when_full == "drop":
             return Choice(older)
         return Choice(older, into=older + 1, how=self.when_full)
+
+
+def similarities(digests: Tensor) -> Tensor:
+    """float32 [n - 1]: cosine of every row of `digests` [n, D] with the next; 0 where one of them is zero."""
+    rows = digests.float()
+    lengths = rows.norm(dim=-1).clamp_min_(1e-8)
+    alike: Tensor = torch.linalg.vecdot(rows[:-1], rows[1:]).div_(lengths[:-1] * lengths[1:])
+    return alike
