@@ -237,7 +237,7 @@ def read_past(
     keys, values = past
     alone = query.shape[2] == 1
     wants = mass is not None and mass.wants(layer)
-    weights = _weights(query[:, :, -1:], keys, mask, scale) if wants or alone else None
+    weights = weights_of(query[:, :, -1:], keys, mask, scale) if wants or alone else None
     if wants and mass is not None and weights is not None:
         mass.add(weights)
     if alone and weights is not None:  # one word: half the price of a kernel
@@ -250,7 +250,7 @@ def rows_of(states: Tensor, begin: int, end: int, shape: torch.Size) -> Tensor:
     return states[0, :, begin:end].view(states.shape[1], *shape, states.shape[3]).transpose(0, 1)
 
 
-def _weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def weights_of(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """Softmax weights [B, heads, K] of one `query` [B, heads, 1, Dh] over `key` [B, Hkv, K, Dh]."""
     groups = query.reshape(query.shape[0], key.shape[1], -1, query.shape[3])  # [B, Hkv, heads a group, Dh]
     scores = (groups @ key.transpose(2, 3)).float().flatten(1, 2) * scale

@@ -91,11 +91,13 @@ class Encoder:
         detail = Part(keys[:, :, :-tail], values[:, :, :-tail], places)
         companions = None
         if step.mass is not None and step.mass.total is not None:
-            companions = self._attended(detail, step.mass.total[0])
+            own = step.mass.total[0][-1 - len(one.places) : -1].cpu()  # over the visual tokens; the carrier is the last
+            kept = own if step.thin is None or step.thin.survivors is None else own[step.thin.survivors]
+            companions = self._attended(detail, kept)
         elif tail > 1:
-            own = slice(-tail, -1)
+            rows = slice(-tail, -1)
             at = torch.full((tail - 1,), len(one.work.positions) - 1)
-            companions = Part(keys[:, :, own].clone(), values[:, :, own].clone(), at)
+            companions = Part(keys[:, :, rows].clone(), values[:, :, rows].clone(), at)
         return Carrier(
             camera=frame.camera,
             frame=frame.index,
@@ -109,9 +111,8 @@ class Encoder:
         )
 
     def _attended(self, detail: Part, mass: Tensor) -> Part:
-        """The visual tokens that the carrier attended to most; `mass` [K] ends with them and the carrier."""
-        own = mass[-1 - len(detail) : -1]
-        rows = top(own, self.carrier.companions)
+        """The visual tokens that the carrier attended to most, `mass` [n]."""
+        rows = top(mass, self.carrier.companions)
         there = rows.to(detail.keys.device)
         return Part(detail.keys[:, :, there], detail.values[:, :, there], detail.places[rows.cpu()])
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from stream.attention import Side, Step, Thin, read_past, rows_of
+from stream.attention import Side, Step, Thin, read_past, rows_of, weights_of
 from stream.kv import Lane
 from stream.prefill import Part
 from stream.rope import Rope, Rotation
@@ -63,15 +63,20 @@ class Thinned(Side):
         """See Reading."""
         asked, turned = self._now(query), self._now(key)
         whole = query.new_empty(query.transpose(1, 2).shape)
-        for (step, mask, *_), (begin, end) in zip(self._parts, self._bounds(self._run), strict=True):
+        parts = zip(self._parts, self._bounds(self._run), strict=True)
+        for number, ((step, mask, *_), (begin, end)) in enumerate(parts):
             count = end - begin
             shape = torch.Size((1, count)) if step.thin is not None else step.embeds.shape[:2]
             own, raw, new, val = (rows_of(item, begin, end, shape) for item in (asked, key, turned, value))
             keys, values = step.store.put(layer, raw, new, val)
+            mass = step.mass
             if step.thin is not None:
                 step.thin.passing.attention(layer, own[0], new[0])
                 mask = None if mask is None else mask[:, :, :count, : keys.shape[2]]
-            out = read_past(step.mass, layer, own, (keys, values), mask, scale)
+                if mass is not None and mass.wants(layer):
+                    mass.add(_spread(weights_of(own[:, :, -1:], keys, mask, scale), self._run[number], step))
+                mass = None
+            out = read_past(mass, layer, own, (keys, values), mask, scale)
             whole[0, begin:end] = out.transpose(1, 2).flatten(0, 1)
             if step.mass is not None:
                 step.mass.look(rows_of(query, begin, end, shape))
@@ -151,6 +156,16 @@ def _settle(step: Step, thin: Thin, ran: Sequence[Tensor]) -> None:
     cast("Lane", step.store).settle(
         torch.stack([torch.searchsorted(rows, always) for rows in ran]).to(step.embeds.device)
     )
+
+
+def _spread(weights: Tensor, run: Tensor, step: Step) -> Tensor:
+    """Weights [1, heads, K] over the keys of a layer -> as many as there would be if all tokens went through it; 0 for
+    those that did not."""
+    past, count = weights.shape[2] - len(run), step.embeds.shape[1]
+    whole = weights.new_zeros(*weights.shape[:2], past + count)
+    whole[..., :past] = weights[..., :past]
+    whole[..., past + run.to(weights.device)] = weights[..., past:]
+    return whole
 
 
 def _take(turn: Rotation, index: Tensor) -> Rotation:

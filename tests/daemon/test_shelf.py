@@ -142,6 +142,16 @@ def test_one_method_of_every_stage_at_once() -> None:
     assert made.bank("door").held_bytes > built().bank("door").held_bytes, "companions have room of their own"
 
 
+@pytest.mark.parametrize("name", [name for name in prefill.TABLE if name not in ("none", "chunks")])
+def test_companions_are_among_what_went_through_all_layers(name: str) -> None:
+    """`plus` takes the visual tokens with most attention; of those that left on the way nothing is there to keep."""
+    made = built(carrier={"plus": {"companions": 2}}, prefill={name: {}})
+    view = watch(made)[0]
+    old, new = view.places[view.count :][view.source[view.count :] < CARRIERS - DETAIL], view.places
+    assert 0 < len(old) <= 2 * (CARRIERS - DETAIL)
+    assert (new <= made.model.geometry.visual).all()
+
+
 def test_everything_at_keep_all_is_the_identity() -> None:
     """Bit for bit: the stack with every budget open answers as the default does."""
     whole: dict[str, Any] = {
