@@ -1,7 +1,7 @@
 """Rotary positions, applied when keys are read (RoFormer, arXiv 2104.09864, in the half-split form of Qwen2).
 
 Keys are stored un-rotated, so a position is a setting of the reader and never a property of what is stored. The
-frequencies come from the checkpoint's own rotary module, scaling included.
+frequencies come from the checkpoint's own rotary module, scaling included; `stretch` scales them further.
 """
 
 from __future__ import annotations
@@ -10,6 +10,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from stream.policy import Paper
+
+INTP = Paper(
+    title="Interpolating Video-LLMs: Toward Longer-sequence LMMs in a Training-free Manner",
+    link="https://arxiv.org/abs/2409.12963",
+    fidelity="style",
+    differs="the stretched base of `model.rope_scale` only: a tower that sees frame by frame has nothing to rearrange, "
+    "and how finely keys and values are stored is `archive.dtype`",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,22 @@ class Unrotated(nn.Module):
         """Cosines [1, 1, Dh] of one and sines of zero, whatever the positions."""
         shape = (1, 1, self.head_width)
         return hidden.new_ones(shape), hidden.new_zeros(shape)
+
+
+@torch.no_grad()
+def stretch(rotary: nn.Module, scale: float) -> None:
+    """Let positions of a rotary module reach `scale` times as far: base' = base * scale^(d / (d - 2)), NTK-aware.
+
+    d is the width of a head. The slowest pair turns `scale` times slower, the fastest as before; 1 changes no bit.
+    Raises ValueError where the checkpoint scales positions by a rule of its own.
+    """
+    kind = getattr(rotary, "rope_type", "default")
+    if kind != "default":
+        raise ValueError(f"the checkpoint scales its positions already ({kind})")
+    frequencies: Tensor = rotary.inv_freq  # type: ignore[assignment]  # [d / 2], base^(-2 i / d)
+    if scale != 1:
+        pairs = torch.arange(len(frequencies), device=frequencies.device)
+        frequencies.mul_(float(scale) ** -(pairs / (len(frequencies) - 1)))
 
 
 def disarm(language_model: nn.Module, head_width: int) -> Rope:

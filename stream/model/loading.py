@@ -15,6 +15,7 @@ from stream.model import TABLE, Model
 from stream.model import card as cards
 from stream.model.weights import repack
 from stream.policy import nearest
+from stream.rope import stretch
 
 SHIPPED = {"tiny": Path(__file__).parent / "weights" / "tiny"}
 
@@ -42,8 +43,12 @@ def open_model(
     dtype: str = "auto",
     system_prompt: str | None = None,
     weights: str = "native",
+    rope_scale: float = 1.0,
 ) -> Model:
-    """Load a checkpoint. Raises ModelError naming the path, what is wrong with it and the way out."""
+    """Load a checkpoint. Raises ModelError naming the path, what is wrong with it and the way out.
+
+    `rope_scale`: positions reach so many times as far as the checkpoint was trained for, see `stream.rope.stretch`.
+    """
     folder = SHIPPED.get(path) or Path(path).expanduser()
     source = str(folder) if folder.is_dir() else path
     if not folder.is_dir() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
@@ -60,6 +65,7 @@ def open_model(
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"model.path: cannot load {path!r}: {first}") from error
+    _stretch(net, rope_scale)
     card = cards.load(Path(source)) if folder.is_dir() else cards.Card()
     if system_prompt is not None:
         card = card.model_copy(update={"prefix": _with_prompt(card.prefix, system_prompt)})
@@ -77,6 +83,20 @@ def _weights(source: str, config: Any, place: torch.device, dtype: str) -> Any:
         parameters = sum(item.numel() for item in kind(config).parameters())
     net = kind.from_pretrained(source, dtype=pick_dtype(dtype, place, parameters))
     return net.to(place).eval().requires_grad_(False)
+
+
+def _stretch(net: Any, scale: float) -> None:
+    """Rotary positions and the limit that the geometry names."""
+    if not scale >= 1:
+        raise ModelError(f"model.rope_scale: {scale} would make positions reach less far; use 1 or more")
+    if scale == 1:
+        return
+    text = net.config.text_config
+    try:
+        stretch(net.model.language_model.rotary_emb, scale)
+    except ValueError as error:
+        raise ModelError(f"model.rope_scale: {error}; use 1") from error
+    text.max_position_embeddings = int(scale * text.max_position_embeddings)
 
 
 def _with_prompt(prefix: str, prompt: str) -> str:
