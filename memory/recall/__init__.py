@@ -100,10 +100,18 @@ TABLE: dict[str, str] = {
     "uniform": "memory.recall.uniform:Uniform",
     "random": "memory.recall.random:Random",
     "relevance": "memory.recall.relevance:Relevance",
+    "rekv": "memory.recall.rekv:ReKV",
     "clips": "memory.recall.clips:Clips",
     "diverse": "memory.recall.diverse:Diverse",
     "pages": "memory.recall.pages:Pages",
     "route": "memory.recall.route:Route",
+    "savemem": "memory.recall.savemem:SaveMem",
+    "videoxl2": "memory.recall.videoxl2:VideoXL2",
+    "videostreaming": "memory.recall.videostreaming:VideoStreaming",
+    "bvllm": "memory.recall.bvllm:BVLLM",
+    "f2c": "memory.recall.f2c:F2C",
+    "qtsplus": "memory.recall.qtsplus:QTSplus",
+    "recoverable": "memory.recall.recoverable:Recoverable",
 }
 
 

@@ -1,14 +1,16 @@
-"""Index arithmetic that recall methods share: the best so many, evenly spread, whole runs."""
+"""Index arithmetic that recall methods share: the best so many, evenly spread, whole runs and what they are as one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import reduce
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from memory.recall import Rows
+from stream.types import Span
 
 
 def evenly(count: int, room: int) -> list[int]:
@@ -39,3 +41,19 @@ def fill(chosen: Iterable[int], order: Iterable[int], room: int) -> list[int]:
             break
         found.add(index)
     return sorted(found)
+
+
+def blocks(count: int, size: int) -> list[range]:
+    """0 .. `count` cut into runs of `size`; the last may be shorter."""
+    return [range(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def pooled(rows: Rows, groups: Sequence[Sequence[int]]) -> Rows:
+    """One row a group, float32: the mean of its digests and keys, under the name of its newest frame."""
+    return Rows(
+        frames=[rows.frames[group[-1]] for group in groups],
+        spans=[reduce(Span.join, (rows.spans[index] for index in group)) for group in groups],
+        held=[any(rows.held[index] for index in group) for group in groups],
+        digests=torch.stack([rows.digests[list(group)].float().mean(0) for group in groups]),
+        keys=torch.stack([rows.keys[:, :, list(group)].float().mean(2) for group in groups], dim=2),
+    )

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from memory.recall import Asked, Method, Rows
-from memory.recall.choose import best_first, fill
+from memory.recall.choose import best_first, blocks, fill, pooled
 from memory.recall.score import by_keys
 from stream.policy import Paper
 
@@ -27,7 +25,7 @@ class Pages(Method):
     share: float = 0.4
 
     paper: ClassVar[Paper] = Paper(
-        title="LiveVLM",
+        title="LiveVLM: Efficient Online Video Understanding via Streaming-Oriented KV Cache and Retrieval",
         link="https://arxiv.org/abs/2505.15269",
         fidelity="style",
         differs="a page holds carriers, not tokens of one frame; one choice for all layers",
@@ -42,8 +40,7 @@ class Pages(Method):
         assert asked.look is not None, "`looks`"
         if not len(rows):
             return []
-        pages = [range(first, min(first + self.size, len(rows))) for first in range(0, len(rows), self.size)]
-        means = torch.stack([rows.keys[:, :, list(page)].float().mean(2) for page in pages], dim=2)
-        order = [pages[number] for number in best_first(by_keys(asked.look, means))]
+        pages = blocks(len(rows), self.size)
+        order = [pages[number] for number in best_first(by_keys(asked.look, pooled(rows, pages).keys))]
         wanted = [pages[-1], *order[: math.ceil(self.share * len(pages))]]
         return fill((), (index for page in wanted for index in reversed(page)), room)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 from memory.recall import Asked, Method, Rows
 from memory.recall.choose import best_first, fill, kept
-from memory.recall.score import By, score
+from memory.recall.score import By, known, score
 from stream.policy import Paper
 
 
@@ -24,16 +24,15 @@ class Relevance(Method):
     bank: bool = True
 
     paper: ClassVar[Paper] = Paper(
-        title="ReKV",
+        title="Streaming Video Question-Answering with In-context Video KV-Cache Retrieval (ReKV)",
         link="https://arxiv.org/abs/2503.00540",
-        fidelity="style",
-        differs="a checkpoint's pointer heads do the asking where it has some; the layers agree on whole frames; one "
-        "carrier stands for a frame's keys",
+        fidelity="idea",
+        differs="a checkpoint's pointer heads do the asking where it has some; the layers agree on whole frames; the "
+        "bank is read anyhow; one carrier stands for a frame's keys",
     )
 
     def __post_init__(self) -> None:
-        if self.by not in get_args(By):
-            raise ValueError(f"by is one of {', '.join(get_args(By))}; got {self.by!r}")
+        known(self.by)
 
     def select(self, asked: Asked, rows: Rows, room: int) -> Sequence[int]:
         """See Recall."""

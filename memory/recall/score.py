@@ -6,7 +6,7 @@ Keys and queries meet before rotation: what is a year old is looked for as what 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +15,12 @@ from torch.nn import functional as F
 from memory.recall import Asked, Look, Rows
 
 By = Literal["keys", "digests", "fused"]
+
+
+def known(by: str) -> None:
+    """Raises ValueError where `by` is no way to score."""
+    if by not in get_args(By):
+        raise ValueError(f"by is one of {', '.join(get_args(By))}; got {by!r}")
 
 
 def score(asked: Asked, rows: Rows, by: By) -> Tensor:
@@ -26,7 +32,7 @@ def score(asked: Asked, rows: Rows, by: By) -> Tensor:
         return by_keys(asked.look, rows.keys)
     if by == "digests":
         return by_digests(asked.look, rows.digests)
-    return _standard(by_keys(asked.look, rows.keys)) + _standard(by_digests(asked.look, rows.digests))
+    return standard(by_keys(asked.look, rows.keys)) + standard(by_digests(asked.look, rows.digests))
 
 
 def by_keys(look: Look, keys: Tensor) -> Tensor:
@@ -37,14 +43,29 @@ def by_keys(look: Look, keys: Tensor) -> Tensor:
     """
     keys = keys.float().cpu()
     if look.pointer is None:
-        wanted = folded(look.mean, keys.shape[1])  # [L, Hkv, Dh]
-        return torch.stack([_standard(row) for row in torch.einsum("lgd,lgnd->ln", wanted, keys)]).mean(0)
+        return torch.stack([standard(row) for row in by_layer(look, keys)]).mean(0)
     layer, heads = look.pointer.layer, list(look.pointer.heads)
     query: Tensor = look.newest[layer, heads].float().cpu()  # [h, Dh]
     share = look.newest.shape[1] // keys.shape[1]
     own = keys[layer, [head // share for head in heads]]  # [h, n, Dh]
     weights: Tensor = (torch.einsum("hd,hnd->hn", query, own) * query.shape[-1] ** -0.5).softmax(-1)
     return weights.mean(0)
+
+
+def by_layer(look: Look, keys: Tensor) -> Tensor:
+    """float32 [L, n]: dot product, layer by layer, of the question's mean query with `keys` [L, Hkv, n, Dh]."""
+    keys = keys.float().cpu()
+    scores: Tensor = torch.einsum("lgd,lgnd->ln", folded(look.mean, keys.shape[1]), keys)
+    return scores
+
+
+def by_head(look: Look, keys: Tensor, layer: int) -> Tensor:
+    """float32 [2 x heads, n]: softmax attention of one layer's heads to `keys` [L, Hkv, n, Dh], of the newest query and
+    of the mean one. Nothing else is attended to: rows sum to 1."""
+    queries = torch.stack((look.newest[layer], look.mean[layer])).float().cpu()  # [2, heads, Dh]
+    own = keys[layer].float().cpu().repeat_interleave(queries.shape[1] // keys.shape[1], dim=0)  # [heads, n, Dh]
+    scores: Tensor = torch.einsum("qhd,hnd->qhn", queries, own) * queries.shape[-1] ** -0.5
+    return scores.softmax(-1).flatten(0, 1)
 
 
 def by_digests(look: Look, digests: Tensor) -> Tensor:
@@ -70,7 +91,7 @@ def linear(look: Look, kv_heads: int) -> Tensor:
     return folded(picked, kv_heads)
 
 
-def _standard(scores: Tensor) -> Tensor:
+def standard(scores: Tensor) -> Tensor:
     """Mean 0, deviation 1; all zero where all are equal."""
     centred: Tensor = scores - scores.mean()
     deviation = float(centred.square().mean().sqrt())

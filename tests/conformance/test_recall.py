@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,6 +62,8 @@ def test_recall_selects_sorted_unique_indices_within_its_room(name: str, count: 
         assert all(0 <= index < count for index in flat)
         assert len(groups) <= room
         assert all(groups)
+        assert [list(group) for group in method.groups(asked(pointer), readable(count), room)] == groups
+        assert chosen == [group[-1] for group in groups], "`select` names the newest of every group"
     assert torch.equal(given.digests, before[0])
     assert torch.equal(given.keys, before[1])
 
@@ -69,6 +72,11 @@ KEEP_ALL: dict[str, dict[str, Any]] = {
     "recent": {"carriers": 40},
     "pages": {"share": 1.0},
     "route": {"past": {"uniform": {}}},
+    "savemem": {"recent": 40},
+    "videostreaming": {"clips": 40},
+    "bvllm": {"same": 1.01},
+    "qtsplus": {"least": 1.0, "most": 1.0},
+    "recoverable": {"least": 40},
 }
 
 
@@ -76,6 +84,21 @@ KEEP_ALL: dict[str, dict[str, Any]] = {
 def test_recall_reads_everything_where_there_is_room(name: str) -> None:
     method = build("memory.recall", recall.TABLE, name, KEEP_ALL.get(name))
     assert list(method.select(asked(), readable(), 40)) == list(range(40))
+
+
+@pytest.mark.parametrize("name", recall.TABLE)
+@pytest.mark.parametrize("constant", [False, True])
+def test_recall_reads_half_precision_and_frames_that_never_change(name: str, constant: bool) -> None:
+    given = readable()
+    keys, digests = given.keys.bfloat16(), given.digests.bfloat16()
+    if constant:
+        keys, digests = keys[:, :, :1].expand_as(keys), digests[:1].expand_as(digests)
+    method = build("memory.recall", recall.TABLE, name)
+    found = method.groups(asked(), replace(given, keys=keys, digests=digests), ROOM)
+    flat = [index for group in found for index in group]
+    assert flat
+    assert flat == sorted(set(flat))
+    assert len(found) <= ROOM
 
 
 @pytest.mark.parametrize("name", recall.TABLE)
@@ -94,6 +117,20 @@ def test_recall_that_looks_needs_a_look_and_the_others_do_not(name: str) -> None
         ("clips", {"reach": -1}, "reach"),
         ("diverse", {"weight": 2}, "weight"),
         ("pages", {"share": 0}, "share"),
+        ("rekv", {"local": -1}, "local"),
+        ("savemem", {"recent": 0}, "recent"),
+        ("savemem", {"by": "smell"}, "by"),
+        ("videoxl2", {"step": 0}, "step"),
+        ("videoxl2", {"by": "smell"}, "by"),
+        ("videostreaming", {"clip": 0}, "clip"),
+        ("videostreaming", {"by": "smell"}, "by"),
+        ("bvllm", {"same": 0}, "same"),
+        ("bvllm", {"by": "smell"}, "by"),
+        ("f2c", {"anchors": 2}, "anchors"),
+        ("f2c", {"by": "smell"}, "by"),
+        ("qtsplus", {"least": 0.6}, "least"),
+        ("recoverable", {"least": 0}, "least"),
+        ("recoverable", {"by": "smell"}, "by"),
         ("route", {"recent": 0}, "recent"),
         ("route", {"past": {"route": {}}}, "route itself"),
         ("route", {"past": {"clips": {"reech": 1}}}, "reech"),

@@ -18,6 +18,7 @@ from memory.archive.types import Floats
 from memory.recall import TABLE
 from memory.recall.search import EVER, Range, search
 from stream.positions import TABLE as SCHEMES
+from tests.conformance.test_recall import KEEP_ALL
 from tests.memory import archives
 from tests.memory.archives import opened
 from tests.memory.test_bank import state
@@ -68,8 +69,7 @@ def test_whatever_is_chosen_looks_as_a_bank_that_holds_just_that(
 @pytest.mark.parametrize("name", sorted(TABLE))
 def test_where_the_bank_holds_everything_nothing_changes(archive: Archive, scheme: str, name: str) -> None:
     made_up = world(archive, 6, [3.0] * 6, (8, 3, scheme))
-    options = {"pages": {"share": 1.0}, "route": {"past": {"uniform": {}}}}.get(name)
-    method = recall.make({name: options or {}})
+    method = recall.make({name: KEEP_ALL.get(name, {})})
     same(made_up.search(method), made_up.bank.fork(now_s=NOW_S))
     assert made_up.search(method).recalled == 0
 
@@ -217,5 +217,5 @@ def test_an_archive_that_is_not_there_leaves_the_bank_as_it_is(archive: Archive,
     made_up = world(archive, 9)
     made_up.reader = Reader(tmp_path / "nowhere" / "archive.sqlite")
     for name in TABLE:
-        if name != "pages":  # which reads only a share, of whatever there is
-            same(made_up.search(recall.make({name: {}})), made_up.bank.fork(now_s=NOW_S))
+        method = recall.make({name: KEEP_ALL.get(name, {})})
+        same(made_up.search(method), made_up.bank.fork(now_s=NOW_S))
