@@ -54,7 +54,7 @@ class Thinning(Protocol):
     def thin(self, block: int, patches: Patches, tap: Tap) -> Patches:
         """After attention and residual of `block`, before its MLP. Rows of `tap` are those of `patches`.
 
-        Rows stay in raster order, of the grid or of the first patch each stands for.
+        Rows stay in raster order, of a patch that each stands for.
         """
         ...
 
@@ -75,6 +75,12 @@ TABLE: dict[str, str] = {
     "none": "stream.tower.none:Nothing",
     "uniform": "stream.tower.uniform:Uniform",
     "random": "stream.tower.random:Random",
+    "gtp": "stream.tower.gtp:Gtp",
+    "flowcut": "stream.tower.flowcut:FlowCut",
+    "zerotprune": "stream.tower.zerotprune:ZeroTPrune",
+    "transforming": "stream.tower.transforming:Transforming",
+    "tempme": "stream.tower.tempme:TempMe",
+    "stvit": "stream.tower.stvit:Stvit",
 }
 
 
