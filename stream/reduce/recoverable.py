@@ -41,7 +41,7 @@ class Recoverable(Dull):
         fidelity="parity",
         differs="the visual half: no question exists when a frame is absorbed, the text half is the recall method of "
         "this name. Received attention stands for SigLIP's missing CLS row and is pooled as the features are; the "
-        "tokens' own cosine chooses partners, with the indices put right that the release mixes up; means unless `sums`; "
+        "tokens' own cosine chooses partners, with indices put right that the release mixes up; means unless `sums`; "
         "a least number and a hard limit; the order of the picture",
     )
     needs: ClassVar[frozenset[str]] = frozenset({GRID, ATTENTION})
@@ -61,7 +61,7 @@ class Recoverable(Dull):
         tap = last(tokens)
         scores = tap.pool(received_whole(tap))
         least = max(1, round(self.least * len(scores)))
-        stay, centres = split(scores, least, budget)
+        stay, centres = split(scores, tokens.feats.shape[1], least, budget)
         feats = merge(tokens.feats, scores, tokens.feats, stay, centres, self.sums)
         order = torch.argsort(torch.cat((stay, centres)))
         feats = torch.cat((feats[order], feats[len(order) :]))
@@ -75,19 +75,20 @@ def received_whole(tap: Tap) -> Tensor:
     return logits.softmax(-1).mean(0)
 
 
-def split(scores: Tensor, least: int = 0, most: int | None = None) -> tuple[Tensor, Tensor]:
+def split(scores: Tensor, of: int | None = None, least: int = 0, most: int | None = None) -> tuple[Tensor, Tensor]:
     """Tokens that stay, int64 rising, and centres among the others, int64 in falling order of `scores` [N].
 
-    As many stay as there are outliers among the scores, `least` at least; the number of centres is the share of
-    outliers among the other scores times the number that stay. With `most`, both and the one more for the rest are no
-    more than that, those that stay before centres. Source: token_recycling_with_text_in_vision_and_clustring of
-    llava/model/multimodal_encoder/clip_encoder.py in banjiuyufen/Recoverable-Compression, its text without a say.
+    As many stay as there are outliers among the scores, `least` at least. There are as many centres as the share of
+    outliers among the other scores is of `of`: the paper's number that stay where it is None, the features' width D in
+    the release. With `most`, both and the one more for the rest are no more than that, those that stay first.
+    Source: token_recycling_with_text_in_vision_and_clustring of llava/model/multimodal_encoder/clip_encoder.py in
+    banjiuyufen/Recoverable-Compression, its text without a say.
     """
     limit = len(scores) if most is None else most
     stay = top(scores, min(max(_share(scores, STAND_OUT, len(scores)), least), limit))
     others = torch.ones(len(scores), dtype=torch.bool, device=scores.device).index_fill(0, stay, False)
     rest = others.nonzero()[:, 0]
-    centres = min(_share(scores[rest], CENTRES, len(stay)), limit - len(stay) - 1, len(rest) - 1)
+    centres = min(_share(scores[rest], CENTRES, len(stay) if of is None else of), limit - len(stay) - 1, len(rest) - 1)
     order = torch.argsort(scores[rest], descending=True, stable=True)
     return stay, rest[order[: max(0, centres)]]
 
