@@ -36,6 +36,8 @@ TABLE: dict[str, str] = {
     "plus": "stream.carrier.plus:Plus",
     "uniform": "stream.carrier.uniform:Uniform",
     "random": "stream.carrier.random:Random",
+    "codes": "stream.carrier.codes:Codes",
+    "semtok": "stream.carrier.semtok:SemTok",
 }
 
 

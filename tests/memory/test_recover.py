@@ -1,0 +1,129 @@
+"""Recovery: a tiny key brings back more of a frame that left than its neighbours in time do, at the same storage."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from memory.recover import Recovery, directions, recover, tiny_keys, weights
+from stream.types import Carrier, Span
+
+ROW_BYTES = 136  # of a left frame: a tiny key and a time
+
+
+def stream(seed: int, frames: int = 160, scenes: int = 5) -> tuple[Tensor, Tensor]:
+    """Digests [n, 96] and carriers [n, 512] of a camera on which scenes recur, while light drifts and noise stays."""
+    rng = torch.Generator().manual_seed(seed)
+    looks = 2 * torch.randn(96, generator=rng) + torch.randn(scenes, 96, generator=rng)
+    shown: list[int] = []
+    while len(shown) < frames:
+        scene, lasts = (int(torch.randint(low, high, (1,), generator=rng)) for low, high in ((0, scenes), (2, 9)))
+        shown += [scene] * lasts
+    drift = 0.05 * torch.randn(frames, 96, generator=rng).cumsum(0)
+    digests = looks[torch.tensor(shown[:frames])] + drift + 0.3 * torch.randn(frames, 96, generator=rng)
+    inner, outer = torch.randn(96, 256, generator=rng) / 96**0.5, torch.randn(256, 512, generator=rng) / 16
+    return digests, torch.tanh(digests @ inner) @ outer + 0.1 * torch.randn(frames, 512, generator=rng)
+
+
+def spaced(total: int, count: int) -> list[int]:
+    return [(2 * row + 1) * total // (2 * count) for row in range(count)]
+
+
+def nearest(frame: int, kept: list[int], carriers: Tensor) -> Tensor:
+    return carriers[min(kept, key=lambda one: abs(one - frame))]
+
+
+def between(frame: int, kept: list[int], carriers: Tensor) -> Tensor:
+    before = max((one for one in kept if one <= frame), default=kept[0])
+    after = min((one for one in kept if one >= frame), default=kept[-1])
+    share = (frame - before) / max(1, after - before)
+    return torch.lerp(carriers[before], carriers[after], min(1.0, max(0.0, share)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_recovered_carriers_are_nearer_than_copies_and_than_lines_in_time(seed: int) -> None:
+    """The others get so many carriers more as the tiny keys would take room for."""
+    digests, carriers = stream(seed)
+    kept = spaced(len(digests), 20)
+    extra = (len(digests) - len(kept)) * ROW_BYTES // (512 * carriers.element_size())
+    more = spaced(len(digests), len(kept) + extra)
+    assert extra >= 5
+    keys = tiny_keys(digests)
+    left = [frame for frame in range(len(digests)) if frame not in kept and frame not in more]
+
+    def closeness(rows: list[Tensor]) -> float:
+        return float(F.cosine_similarity(torch.stack(rows), carriers[left]).mean())
+
+    ours = closeness([recover(keys[frame], keys[kept], carriers[kept], 0.1) for frame in left])
+    assert ours > closeness([nearest(frame, more, carriers) for frame in left]) + 0.02
+    assert ours > closeness([between(frame, more, carriers) for frame in left]) + 0.02
+
+
+def test_where_all_is_kept_recovery_is_exact_as_the_temperature_falls() -> None:
+    digests, carriers = stream(9, frames=40)
+    keys = tiny_keys(digests)
+    errors = []
+    for temperature in (0.3, 0.1, 0.03, 0.01, 1e-4):
+        made = torch.stack([recover(key, keys, carriers, temperature) for key in keys])
+        errors.append(float((made - carriers).norm() / carriers.norm()))
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 1e-5
+
+
+def test_weights_sum_to_one_and_one_carrier_has_it_all() -> None:
+    keys = tiny_keys(stream(1)[0][:7])
+    share = weights(keys[2], keys, 0.1)
+    assert share.sum() == pytest.approx(1)
+    assert share.argmax() == 2
+    assert weights(keys[0], keys[:1], 0.1).tolist() == [1.0]
+    flat = tiny_keys(torch.ones(3, 8))
+    torch.testing.assert_close(weights(flat[0], flat, 0.1), torch.full((3,), 1 / 3))
+
+
+def test_tiny_keys_keep_angles() -> None:
+    digests = torch.randn(40, 896, generator=torch.Generator().manual_seed(2))
+    true = F.normalize(digests, dim=1)
+    seen = tiny_keys(digests).float()
+    assert ((seen @ seen.T) - (true @ true.T)).square().mean().sqrt() < 0.2  # 64 directions: about 1 / 8
+    assert torch.equal(directions(896), directions(896))
+    assert tiny_keys(digests.bfloat16() * 1e4).isfinite().all()
+
+
+def leaving(second: float, digest: Tensor) -> Carrier:
+    none = torch.zeros(1, 1, 0, 2)
+    return Carrier("door", int(second), Span(second, second), digest, none, none, none, none)
+
+
+def test_the_store_is_bounded_finds_by_time_and_forgets() -> None:
+    digests, carriers = stream(3, frames=30)
+    store = Recovery(most=10, temperature=1e-4)
+    for frame in range(20):
+        store.note(leaving(float(frame), digests[frame]))
+    assert len(store) == 10  # 10 .. 19
+    time, row = store.at(3.2, digests, carriers)
+    assert time == 10.0
+    torch.testing.assert_close(row, carriers[10])
+    assert store.forget(12.0, 15.0) == 4
+    assert store.at(14.0, digests, carriers)[0] in (11.0, 16.0)
+    assert store.forget(None, None) == 6
+    with pytest.raises(LookupError, match=r"nothing to recover at 14\.0 s: 0 frames left, 30 are kept"):
+        store.at(14.0, digests, carriers)
+
+
+def test_rows_of_any_shape_and_type_are_recovered() -> None:
+    digests, _ = stream(4, frames=6)
+    rows = torch.randn(6, 2, 3, 4).bfloat16()
+    before = rows.clone()
+    keys = tiny_keys(digests)
+    made = recover(keys[1], keys, rows, 1e-4)
+    assert (made.shape, made.dtype) == ((2, 3, 4), torch.bfloat16)
+    torch.testing.assert_close(made, rows[1])
+    assert torch.equal(rows, before)
+
+
+@pytest.mark.parametrize("options", [{"most": 0}, {"temperature": 0.0}])
+def test_values_that_make_no_sense_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Recovery(**options)  # type: ignore[arg-type]
