@@ -1,89 +1,112 @@
-"""`python -m daemon.methods_page` writes docs/methods.md: every method of every stage, from the tables and classes."""
+"""`python -m daemon.methods_page` writes docs/methods.md, and docs/methods/STAGE.md for every stage."""
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
-import inspect
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from stream.policy import load
+from daemon.papers import STAGES, Entry, Shelved, papers, peers, published, shelf
+from daemon.stage_page import stage_page
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 _HEAD = """# Methods
 
-Every stage has a table of methods; the configuration names one by its key. This page is made from the code:
-`python -m daemon.methods_page`. It says of each method where it comes from and how faithful ours is:
+A frame goes through stages, and so does a question. Every stage has a table of methods, most of them published
+elsewhere for other models and here on a live stream; the configuration chooses one by its key:
+
+```yaml
+model:
+  reduce: {{m3: {{dull: 1}}}}
+```
+
+[composing.md](composing.md) shows how to stack them. `longwatch check` names what is unknown, and what does not go
+together. This page and those of the stages are made from the code: `python -m daemon.methods_page`.
+
+| stage | decides | methods |
+|---|---|---|
+{stages}
+
+## Where they come from
+
+{counts}
+Each method says how faithful it is:
 
 | fidelity | means |
 |---|---|
-| `parity` | gives the results of the authors' code |
+| `parity` | gives the results of the authors' code on the same arrays |
 | `style` | the published rule; details differ, as said |
 | `idea` | the idea only |
-| `needs weights` | needs weights that nobody ships |
+| `needs weights` | trained parts do the work: they are unpublished, or fit another model |
+| `missing` | not here, for the reason given |
 | `baseline` | no paper: the do-nothing, the random or the plain choice that every other method must beat |
+
+No code was copied; *licence* is that of the authors' code, for those who want to read it.
 """
 
-# module with TABLE, key in the configuration, what the stage decides
-_STAGES = (
-    ("stream.gate", "gate", "Which frames are looked at at all. A list: the first that skips a frame wins."),
-    ("stream.reduce", "model.reduce", "How many visual tokens of a frame the language model reads. See doing_less.md."),
-    ("stream.carrier", "", "What stands at the carrier's position. Not a setting yet: there is one method."),
-    ("memory.retain", "memory.retain", "Who leaves when the memory is full."),
-    ("memory.recall", "memory.recall", "What a question reads, of bank and archive, in the time that it asks about."),
-)
+
+def pages() -> dict[Path, str]:
+    """Every page that is made here, and its text."""
+    return {DOCS / "methods.md": overview()} | {
+        DOCS / "methods" / f"{stage.name}.md": stage_page(stage) for stage in STAGES
+    }
 
 
-def page() -> str:
-    """The whole page."""
-    return "\n".join([_HEAD, *(line for stage in _STAGES for line in _stage(*stage))])
+def overview() -> str:
+    """docs/methods.md."""
+    here = published()
+    stages = "\n".join(f"| [`{s.key}`](methods/{s.name}.md) | {s.about} | {len(list(shelf([s])))} |" for s in STAGES)
+    asked = papers()
+    head = _HEAD.format(stages=stages, counts=_counts(asked, here))
+    rows = [_row(entry, here.get(entry.link, ())) for entry in asked]
+    others = [_row(entry, here.get(entry.link, ())) for entry in peers()]
+    return "\n".join([head, *_table(rows), "\n## Systems that do the same job\n", *_table(others), ""])
 
 
-def _stage(module: str, key: str, about: str) -> Iterator[str]:
-    table: dict[str, str] = importlib.import_module(module).TABLE
-    title = f"`{key}`" if key else f"`{module.rpartition('.')[2]}`"
-    yield f"## {title}"
-    yield ""
-    yield about
-    yield ""
-    for name in table:
-        yield from _method(load(module, table, name), name)
+def _counts(asked: Sequence[Entry], here: Mapping[str, Sequence[Shelved]]) -> str:
+    """How many papers there are of each fidelity."""
+    order = ("parity", "style", "idea", "needs weights", "missing")
+    counted: Counter[str] = Counter()
+    for entry in asked:
+        own: list[str] = [item.paper.fidelity for item in here.get(entry.link, ())]
+        counted[min(own, key=order.index) if own else entry.absent] += 1
+    parts = ", ".join(f"{counted[fidelity]} `{fidelity}`" for fidelity in order)
+    return f"Of {len(asked)} papers, by the most faithful method that is here of each: {parts}."
 
 
-def _method(method: Any, name: str) -> Iterator[str]:
-    paper = method.paper
-    source = f"[{paper.title}]({paper.link})" if paper.link else paper.title
-    yield f"### `{name}`"
-    yield ""
-    yield _summary(method)
-    yield ""
-    yield f"- Source: {source}"
-    yield f"- Fidelity: `{paper.fidelity}`" + (f"; {paper.differs}" if paper.differs else "")
-    options = [field for field in dataclasses.fields(method) if field.init]
-    hints = get_type_hints(method)
-    for field in options:
-        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        yield f"- Option `{field.name}`: {_kind(hints[field.name])}, default `{default}`"
-    yield "" if options else "- No options\n"
+def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield "| paper | here | fidelity | licence | how ours differs, or why it is not here |"
+    yield "|---|---|---|---|---|"
+    for row in rows:
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
 
 
-def _summary(method: Any) -> str:
-    """The class's own words as one paragraph, with its list of options as list."""
-    parts = (inspect.getdoc(method) or "").split("\n\n")
-    return "\n\n".join("\n".join(f"- {row}" for row in part.split("\n")) if part[0] == "`" else part for part in parts)
+def _row(entry: Entry, found: Sequence[Shelved]) -> tuple[str, ...]:
+    """A paper: the methods that are its, or why there is none."""
+    name = f"[{entry.name}]({entry.link})"
+    if not found:
+        return name, f"({entry.stage})", f"`{entry.absent}`", entry.licence, entry.why
+    fidelities = dict.fromkeys(f"`{item.paper.fidelity}`" for item in found)
+    differs = [
+        (f"`{_label(item)}`: " if len(found) > 1 else "") + item.paper.differs.removesuffix(".")
+        for item in found
+        if item.paper.differs
+    ]
+    return name, "<br>".join(map(_place, found)), ", ".join(fidelities), entry.licence, "<br>".join(differs)
 
 
-def _kind(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return ", ".join(f"`{arg}`" for arg in get_args(hint))
-    if get_origin(hint) is dict:
-        return "a method with its options"
-    words = {int: "whole number", float: "number", bool: "true or false", str: "text"}
-    return words.get(hint, str(hint))
+def _label(item: Shelved) -> str:
+    return item.stage.name if item.method is None else f"{item.stage.name}: {item.name}"
+
+
+def _place(item: Shelved) -> str:
+    """Where a method is described."""
+    page = "configuration.md#model" if item.method is None else f"methods/{item.stage.name}.md#{item.name}"
+    return f"[`{_label(item)}`]({page})"
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    for path, text in pages().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from daemon import methods_page, reference
+from daemon import reference
 from daemon.methods import check_methods
 from daemon.settings import AnswerSettings, CameraSettings, MqttSettings, Settings
 from daemon.settings import load as load_settings
 from daemon.stack import MemorySettings, ModelSettings
 from daemon.yamlfile import read_yaml
-from stream.policy import load
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -25,25 +23,8 @@ def test_the_configuration_page_is_fresh() -> None:
     assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), hint
 
 
-def test_the_methods_page_is_fresh() -> None:
-    hint = "run: python -m daemon.methods_page"
-    assert methods_page.PAGE.read_text(encoding="utf-8") == methods_page.page(), hint
-
-
 def test_every_key_explains_itself() -> None:
     assert [line for line in reference.page().splitlines() if line.startswith("| `") and line.endswith("|  |")] == []
-
-
-def test_the_methods_page_names_every_method_and_option() -> None:
-    text = methods_page.page()
-    for module, _, _ in methods_page._STAGES:
-        stage = __import__(module, fromlist=["TABLE"])
-        for name in stage.TABLE:
-            method: Any = load(module, stage.TABLE, name)
-            assert f"### `{name}`" in text
-            assert method.paper.title in text
-            assert method.paper.differs in text
-            assert all(f"- Option `{field.name}`" in text for field in dataclasses.fields(method) if field.init)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
