@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -11,14 +12,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stream.policy import Paper
-from stream.types import Carrier
 
 WIDTH = 64  # numbers of a tiny key: 128 bytes in float16, against 12 KB of a carrier of the 0.5B model
 
 
 def directions(width: int, seed: int = 0) -> Tensor:
     """float32 [D, 64]: fixed random directions, the same for one `width` D and `seed`; lengths stay in the mean."""
-    return torch.randn(width, WIDTH, generator=torch.Generator().manual_seed(seed)) * WIDTH**-0.5
+    drawn = torch.randn(width, WIDTH, generator=torch.Generator().manual_seed(seed))
+    return drawn / math.sqrt(WIDTH)
 
 
 def tiny_keys(digests: Tensor, seed: int = 0) -> Tensor:
@@ -46,7 +47,8 @@ def weights(key: Tensor, kept: Tensor, temperature: float) -> Tensor:
 def recover(key: Tensor, kept: Tensor, rows: Tensor, temperature: float) -> Tensor:
     """`rows` [n, ...] of the kept carriers (keys, values, digests: anything), averaged by `weights`: [...]."""
     share = weights(key, kept, temperature).to(rows.device)
-    return torch.tensordot(share, rows.float(), 1).to(rows.dtype)
+    mean: Tensor = torch.tensordot(share, rows.float(), 1)
+    return mean.to(rows.dtype)
 
 
 @dataclass
@@ -79,11 +81,11 @@ class Recovery:
     def __len__(self) -> int:
         return len(self._left)
 
-    def note(self, leaving: Carrier) -> None:
-        """A carrier leaves the bank. Beyond `most`, the frame noted first is given up."""
+    def note(self, wall_s: float, digest: Tensor) -> None:
+        """A frame's carrier, with this `digest` [D], leaves the bank. Beyond `most`, the frame noted first is given up."""
         if len(self._left) == self.most:
             self._left.popleft()
-        self._left.append((leaving.span.last_s, tiny_keys(leaving.digest[None], self.seed)[0]))
+        self._left.append((wall_s, tiny_keys(digest[None], self.seed)[0]))
 
     def forget(self, since_s: float | None, until_s: float | None) -> int:
         """Keys of frames within [since_s, until_s], wall seconds, None is open, are erased; how many."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor
@@ -24,7 +24,7 @@ class Mean(CarrierInput):
         fidelity="style",
         differs="no newline tokens in the mean; keys are stored before rotation",
     )
-    companions: ClassVar[int] = 0
+    companions: int = field(default=0, init=False)
     attentive: ClassVar[bool] = False
 
     def embed(self, tokens: VisualTokens) -> Tensor:

@@ -28,7 +28,7 @@ def halve(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
         return x, rows
     owner = pairs(x, rows[::2], rows[1::2], count)
     means, _ = merged(x, owner)
-    return means, owner.unique()
+    return means, torch.unique(owner)
 
 
 def outer(x: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def cut(seen: Sequence[Seen], theta: float) -> bool:
         return True
     apart = (newest.frame.index - seen[0].frame.index) / (len(seen) - 1)
     stretch = CHUNK * 2 ** int(math.log2(max(1.0, apart)))
-    return newest.frame.index // stretch != last.frame.index // stretch
+    return bool(newest.frame.index // stretch != last.frame.index // stretch)
 
 
 @dataclass(frozen=True)

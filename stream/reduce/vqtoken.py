@@ -26,7 +26,7 @@ class Codes(NamedTuple):
     """A codebook, and which code stands where: enough to say when and where a code was seen."""
 
     means: Tensor  # [K, C] means of members of length 1, in the dtype of what was coded; 0 of a code without members
-    index: Tensor  # uint8 [T, N]: every token's code
+    labels: Tensor  # uint8 [T, N]: every token's code
 
 
 def seeds(x: Tensor, count: int, rng: torch.Generator) -> Tensor:
@@ -81,8 +81,8 @@ def lengthened(feats: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
     k <= `count`: codes that have members. A code has the direction of its mean and its members' mean length times the
     mean's own, so that tokens that are all the same give themselves.
     """
-    means, index = quantise(feats.float()[None], min(count, len(feats), 256), torch.Generator().manual_seed(seed))
-    labels = index[0].long()
+    means, found = quantise(feats.float()[None], min(count, len(feats), 256), torch.Generator().manual_seed(seed))
+    labels = found[0].long()
     members = torch.bincount(labels, minlength=len(means))
     lengths = torch.zeros_like(means[:, 0]).index_add(0, labels, feats.float().norm(dim=1)) / members.clamp(min=1)
     stood = torch.arange(len(feats), device=feats.device)

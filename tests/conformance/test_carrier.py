@@ -56,7 +56,9 @@ def test_the_last_row_is_the_mean_which_is_also_the_digest(name: str, count: int
 @pytest.mark.parametrize("companions", [1, 2, 5, 16, 100])
 @pytest.mark.parametrize("count", [1, 3, 16])
 def test_companions_stay_within_their_number(name: str, companions: int, count: int) -> None:
-    if "companions" not in {field.name for field in dataclasses.fields(load("model.carrier", carrier.TABLE, name))}:
+    if "companions" not in {
+        field.name for field in dataclasses.fields(load("model.carrier", carrier.TABLE, name)) if field.init
+    }:
         assert build("model.carrier", carrier.TABLE, name).companions == 0
         return
     method = build("model.carrier", carrier.TABLE, name, {"companions": companions})

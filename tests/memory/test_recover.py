@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memory.recover import Recovery, directions, recover, tiny_keys, weights
-from stream.types import Carrier, Span
 
 ROW_BYTES = 136  # of a left frame: a tiny key and a time
 
@@ -91,16 +90,11 @@ def test_tiny_keys_keep_angles() -> None:
     assert tiny_keys(digests.bfloat16() * 1e4).isfinite().all()
 
 
-def leaving(second: float, digest: Tensor) -> Carrier:
-    none = torch.zeros(1, 1, 0, 2)
-    return Carrier("door", int(second), Span(second, second), digest, none, none, none, none)
-
-
 def test_the_store_is_bounded_finds_by_time_and_forgets() -> None:
     digests, carriers = stream(3, frames=30)
     store = Recovery(most=10, temperature=1e-4)
     for frame in range(20):
-        store.note(leaving(float(frame), digests[frame]))
+        store.note(float(frame), digests[frame])
     assert len(store) == 10  # 10 .. 19
     time, row = store.at(3.2, digests, carriers)
     assert time == 10.0
