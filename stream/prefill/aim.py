@@ -29,10 +29,10 @@ def importance(scores: Tensor) -> Tensor:
     return weight.square().mean(0).sqrt()[0]
 
 
-def rate(layer: int, layers: int, begin: float = 0.5, end: float = 0.75) -> float:
-    """The share of tokens that goes on after `layer` of `layers`: 1 before `begin`, falling evenly to 0 at `end`.
+def rate(layer: int, layers: int, begin: float = 15 / 28, end: float = 22 / 28) -> float:
+    """The share of tokens that enters `layer` of `layers`: less than 1 from `begin` on, falling evenly to 0 at `end`.
 
-    Both are shares of depth. With 28 layers the authors' 0.875 after layer 14, .., 0 from layer 21 on.
+    Both are shares of all layers. With 28 the authors' 0.875 after layer 14, .., 0 after layer 21.
     """
     first, last = round(begin * layers), round(end * layers)
     return min(1.0, max(0.0, 1 - (layer - first + 1) / (last - first + 1)))
@@ -42,13 +42,13 @@ def rate(layer: int, layers: int, begin: float = 0.5, end: float = 0.75) -> floa
 class Aim(Prefill):
     """What a layer shows takes effect in the next.
 
-    `begin`: after which layer tokens begin to leave, as a share of all layers.
-    `end`: after which layer as good as none is left, as a share of all layers.
+    `begin`: the first layer that fewer tokens enter, as a share of all layers.
+    `end`: the first layer that as good as none enters, as a share of all layers.
     `least`: share of the frame's tokens that stays in any case; one token stays always.
     """
 
-    begin: float = 0.5
-    end: float = 0.75
+    begin: float = 15 / 28
+    end: float = 22 / 28
     least: float = 0.0
 
     paper: ClassVar[Paper] = Paper(
@@ -70,8 +70,8 @@ class Aim(Prefill):
 
     def start(self, visual: int, tail: int, layers: int) -> Passing | None:
         """See Prefill."""
-        shares = [max(self.least, rate(layer, layers, self.begin, self.end)) for layer in range(layers - 1)]
-        plan = {layer + 1: max(1, int(share * visual)) for layer, share in enumerate(shares) if share < 1}
+        shares = {layer: max(self.least, rate(layer, layers, self.begin, self.end)) for layer in range(1, layers)}
+        plan = {layer: max(1, int(share * visual)) for layer, share in shares.items() if share < 1}
         if not plan or min(plan.values()) >= visual:
             return None
         return _Inner(Schedule(plan, visual, tail))

@@ -15,8 +15,12 @@ from stream.prefill.cut import Cut, Cutting, Schedule
 
 
 def nearest_layer(depth: float, layers: int, least: int = 1) -> int:
-    """The layer nearest to a share `depth` of all `layers`, not the first `least`: a score needs layers before it."""
-    return min(layers - 1, max(least, floor(depth * layers + 0.5)))
+    """The layer nearest to a share `depth` of all `layers`, where a cut is of use.
+
+    It is none of the first `least`, for a score needs layers before it. And it is not the last, if there is another:
+    what the carrier stores of the last layer does not depend on what else goes through it.
+    """
+    return max(least, min(layers - 2, floor(depth * layers + 0.5)))
 
 
 def logits(query: Tensor, key: Tensor) -> Tensor:
@@ -40,17 +44,19 @@ def last_row(query: Tensor, key: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Ranked(Cut):
-    """See Cut; depths name the nearest layer that has `least` layers before it, which give the score."""
+    """See Cut; depths name the nearest layer where a cut is of use."""
 
-    least: ClassVar[int] = 1  # layers that a score needs
+    least: ClassVar[int] = 1  # layers before a cut, which give the score
 
     def start(self, visual: int, tail: int, layers: int) -> Passing | None:
         """See Prefill."""
+        if layers <= self.least:
+            return None
         plan = {
             nearest_layer(depth, layers, self.least): self.count(share, visual)
             for depth, share in zip(self.depths, self.keep, strict=True)
         }
-        if layers < 2 or min(plan.values()) >= visual:
+        if min(plan.values()) >= visual:
             return None
         return self.passing(Schedule(plan, visual, tail))
 

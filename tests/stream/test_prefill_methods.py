@@ -64,7 +64,8 @@ def test_attention_of_own_rows_is_what_a_layer_computes() -> None:
 @pytest.mark.parametrize(("depth", "layers", "least", "layer"), [(9 / 32, 32, 1, 9), (7 / 32, 4, 1, 1), (0, 4, 1, 1)])
 def test_the_nearest_layer(depth: float, layers: int, least: int, layer: int) -> None:
     assert nearest_layer(depth, layers, least) == layer
-    assert nearest_layer(0.99, layers, least) == layers - 1
+    assert nearest_layer(0.99, layers, least) == layers - 2
+    assert nearest_layer(0.5, 2, least) == 1, "there is no other"
 
 
 # TransPrune
@@ -103,7 +104,7 @@ def test_transprune_counts_and_accumulates_as_published() -> None:
         left.append(there)
         for part in ("attention", "mlp"):
             x, y = torch.randn(2, there + 1, 8, generator=rng(layer))
-            passing.module(layer, part, x, y)  # type: ignore[arg-type]
+            passing.module(layer, part, x, y)
             turned = turned + transition(x, y) * (6 <= layer < 12)
     assert left == [576] * 7 + [504] * 2 + [360] * 3 + [72] * 20
 
@@ -164,10 +165,11 @@ def test_importance_flows_along_the_attention() -> None:
 
 def test_aims_schedule() -> None:
     authors = [1.0 if layer < 14 else max(0.0, 1 - (layer - 13) * 0.125) for layer in range(28)]
-    assert [rate(layer, 28) for layer in range(28)] == pytest.approx(authors)
-    assert (rate(20, 28), rate(21, 28)) == (pytest.approx(0.125), 0)
+    assert [rate(layer + 1, 28) for layer in range(28)] == pytest.approx(authors), "a layer's rate holds in the next"
+    assert rate(21, 28) == pytest.approx(0.125)
+    assert rate(22, 28) == 0
     left = [len(rows) for rows in Walk(196, 1, 28).steps(make({"aim": {}}))]
-    assert left == [max(1, int(share * 196)) for share in [1.0, *authors[:-1]]], "the rate of a layer holds in the next"
+    assert left == [max(1, int(share * 196)) for share in [1.0, *authors[:-1]]]
 
 
 # HoliTom
