@@ -1,7 +1,7 @@
 """How many standing questions are read over one memory: one after the other, or together.
 
-    view --+-- rule 1 --> scores of its next token
-           +-- rule 2 --> scores of its next token      the same whatever the order, and whoever else asks
+view --+-- rule 1 --> scores of its next token
+       +-- rule 2 --> scores of its next token      the same whatever the order, and whoever else asks
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ class Rules(Protocol):
 
 TABLE: dict[str, str] = {
     "each": "memory.rules.each:Each",
+    "uniform": "memory.rules.uniform:Uniform",
+    "random": "memory.rules.random:Random",
+    "pepe": "memory.rules.pepe:Pepe",
+    "pap": "memory.rules.pap:Pap",
 }
 
 
