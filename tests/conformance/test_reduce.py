@@ -212,7 +212,8 @@ def test_patches_finer_than_the_tokens(name: str) -> None:
     rng = torch.Generator().manual_seed(5)
     method = made(name, dull=6)
     given = seen(method.window)
-    fine = {block: Tap.of(*torch.randn(3, 2, 4 * N, 4, generator=rng), pool=pool) for block in range(BLOCKS)}
+    states = torch.randn(BLOCKS, 3, 2, 4 * N, 4, generator=rng)
+    fine = {block: Tap.of(own[0], own[1], own[2], pool) for block, own in enumerate(states)}
     found = method.reduce([*given[:-1], tapped(given[-1], fine)])
     assert name == "none" or 1 <= len(found.feats) <= 6
     assert found.feats.isfinite().all()
