@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -20,6 +22,7 @@ from stream.reduce import ATTENTION, GRID, Seen
 from stream.reduce.dull import Dull
 from stream.types import VisualTokens
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "composing.md"
 CAMERA = "cameras: {door: {url: x}}\n"
 
 
@@ -141,6 +144,15 @@ def test_wrong_options_are_said_before_clashes() -> None:
     with pytest.raises(ConfigError) as caught:
         check_methods(settings_of("model: {reduce: [loose, {m3: {dul: 1}}]}"))
     assert str(caught.value) == "model.reduce.1.m3.dul: unknown option; did you mean 'dull'?"
+
+
+def test_the_page_shows_a_refusal_as_it_is() -> None:
+    """Its other examples are checked with those of all pages, in tests/test_readme.py."""
+    blocks = re.findall(r"^```text\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    stack, answer = blocks[1:]
+    with pytest.raises(ConfigError) as caught:
+        check_methods(settings_of(stack))
+    assert str(caught.value) == answer.strip()
 
 
 NESTED = {
