@@ -82,7 +82,7 @@ class Recovery:
         return len(self._left)
 
     def note(self, wall_s: float, digest: Tensor) -> None:
-        """A frame's carrier, with this `digest` [D], leaves the bank. Beyond `most`, the frame noted first is given up."""
+        """The carrier of a frame with this `digest` [D] leaves. Beyond `most`, the first one noted is given up."""
         if len(self._left) == self.most:
             self._left.popleft()
         self._left.append((wall_s, tiny_keys(digest[None], self.seed)[0]))

@@ -64,11 +64,13 @@ def clustered(x: Tensor, count: int, beta: float = BETA, rng: torch.Generator | 
     """`count` of the rows of `x` [n, C] that stand for all: ([count, C], int64 [count], rising: the centres' rows).
 
     Centres by DPC-KNN; every other row goes to its nearest; a centre becomes beta * itself + (1 - beta) * the mean of
-    those that went to it. `rng` adds the authors' noise to the densities.
+    those that went to it. `rng` draws the authors' noise, None the same every time: without it two rows nearest to each
+    other tie, and both are centres.
     """
     if not count:
         return x[:0], torch.arange(0, device=x.device)
-    centres = density_peaks(x, count, min(NEIGHBOURS, count), rng)
+    noise = torch.Generator().manual_seed(0) if rng is None else rng
+    centres = density_peaks(x, count, min(NEIGHBOURS, count), noise)
     rest = torch.ones(len(x), dtype=torch.bool, device=x.device)
     rest[centres] = False
     if not rest.any():
