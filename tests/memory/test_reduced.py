@@ -12,9 +12,8 @@ import torch
 from memory.bank import MemoryBank
 from stream.encoder import Encoder
 from stream.model.llava_onevision import LlavaOnevision
-from stream.reduce.chain import Chain
+from stream.reduce.chain import Chain, chain
 from stream.reduce.m3 import M3
-from stream.reduce.uniform import Uniform
 from stream.reuse import Reuse
 from stream.types import Carrier, Frame, VisualTokens
 from tests.models import absorb, make_bank, make_encoder, random_frames, random_model
@@ -62,11 +61,23 @@ def test_a_question_reads_the_tokens_that_a_frame_kept(model: LlavaOnevision, po
     assert len(view.past.positions) == 4 + 11
 
 
-@pytest.mark.parametrize("method", [M3(dull=1), Uniform(dull=4, keen=6)])
-def test_a_batch_of_cameras_equals_the_cameras_one_by_one(model: LlavaOnevision, method: M3 | Uniform) -> None:
+@pytest.mark.parametrize(
+    "specs",
+    [
+        [{"m3": {"dull": 1}}],
+        [{"uniform": {"dull": 4, "keen": 6}}],
+        [{"hiprune": {"dull": 5, "keen": 7, "alpha": 1.0}}, {"divprune": {"dull": 2, "keen": 4, "against": 2}}],
+        [{"vflowopt": {"dull": 4, "alpha": 0.5, "recycle": 2}}, {"random": {"dull": 2}}],
+        [{"recoverable": {"dull": 5, "keen": 7}}],
+    ],
+    ids=str,
+)
+def test_a_batch_of_cameras_equals_the_cameras_one_by_one(
+    model: LlavaOnevision, specs: list[dict[str, dict[str, Any]]]
+) -> None:
     films = [scored(5, camera, seed) for seed, camera in enumerate(("door", "yard", "gate"))]
     films[1] = [replace(frame, score=0.0) for frame in films[1]]
-    together = replace(make_encoder(model), reduce=Chain((method,)), reuse=Reuse(4.0))
+    together = replace(make_encoder(model), reduce=chain(specs), reuse=Reuse(4.0))
     banks = [make_bank(model, 3, DETAIL, camera=film[0].camera) for film in films]
     for frames in zip(*films, strict=True):
         made = together.absorb([bank.work(frame) for bank, frame in zip(banks, frames, strict=True)])
@@ -74,7 +85,7 @@ def test_a_batch_of_cameras_equals_the_cameras_one_by_one(model: LlavaOnevision,
             bank.add(carrier)
     for bank, film in zip(banks, films, strict=True):
         alone = make_bank(model, 3, DETAIL, camera=bank.camera)
-        run(replace(make_encoder(model), reduce=Chain((method,)), reuse=Reuse(4.0)), alone, film)
+        run(replace(make_encoder(model), reduce=chain(specs), reuse=Reuse(4.0)), alone, film)
         one, other = alone.fork(now_s=2000.0), bank.fork(now_s=2000.0)
         torch.testing.assert_close(one.past.keys, other.past.keys, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(one.digests, other.digests, rtol=1e-4, atol=1e-4)
@@ -100,3 +111,16 @@ def test_a_picture_that_repeats_costs_no_tower_and_changes_nothing(model: LlavaO
     assert shown.count == 1
     torch.testing.assert_close(bank.fork().past.keys, plain.fork().past.keys)
     torch.testing.assert_close(bank.fork().past.values, plain.fork().past.values)
+
+
+def test_what_was_forgotten_is_not_looked_back_at(model: LlavaOnevision) -> None:
+    frames = scored(2)
+    looks_back = chain([{"divprune": {"dull": 3, "keen": 3, "against": 1}}])
+    encoder = replace(make_encoder(model), reduce=looks_back)
+    alone = absorb(encoder, make_bank(model), frames[1])
+    encoder.forget()
+    absorb(encoder, make_bank(model), frames[0])
+    assert not torch.equal(absorb(encoder, make_bank(model), frames[1]).digest, alone.digest)
+    absorb(encoder, make_bank(model), frames[0])
+    encoder.forget()
+    assert torch.equal(absorb(encoder, make_bank(model), frames[1]).digest, alone.digest)
