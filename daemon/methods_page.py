@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from daemon.measured import Measured
 from daemon.papers import STAGES, Entry, Shelved, papers, peers, published, shelf
 from daemon.stage_page import stage_page
 
@@ -43,6 +44,13 @@ Each method says how faithful it is:
 | `baseline` | no paper: the do-nothing, the random or the plain choice that every other method must beat |
 
 No code was copied; *licence* is that of the authors' code, for those who want to read it.
+{bench}"""
+
+_BENCH = """
+*Cost* is processor time of one core at the stage, for a frame or a question, over the budgets of `bench/methods.py` on
+the 0.5B geometry (of gates, which see pictures alone, on any); *gain* is how many points of accuracy the shipped model
+has with it above the plain choice (`uniform`, of gates `stride`) at the same budget, with the 95 % interval; where that
+holds 0 there is no difference to speak of.{link}
 """
 
 
@@ -58,9 +66,10 @@ def overview() -> str:
     here = published()
     stages = "\n".join(f"| [`{s.key}`](methods/{s.name}.md) | {s.about} | {len(list(shelf([s])))} |" for s in STAGES)
     asked = papers()
-    head = _HEAD.format(stages=stages, counts=_counts(asked, here))
-    rows = [_row(entry, here.get(entry.link, ())) for entry in asked]
-    others = [_row(entry, here.get(entry.link, ())) for entry in peers()]
+    head = _HEAD.format(stages=stages, counts=_counts(asked, here), bench=_bench())
+    known = Measured.read()
+    rows = [_row(entry, here.get(entry.link, ()), known) for entry in asked]
+    others = [_row(entry, here.get(entry.link, ()), known) for entry in peers()]
     return "\n".join([head, *_table(rows), "\n## Systems that do the same job\n", *_table(others), ""])
 
 
@@ -75,25 +84,38 @@ def _counts(asked: Sequence[Entry], here: Mapping[str, Sequence[Shelved]]) -> st
     return f"Of {len(asked)} papers, by the most faithful method that is here of each: {parts}."
 
 
+def _bench() -> str:
+    """How to read the two columns of the bench, and where all of it is."""
+    whole = DOCS / "methods_bench.md"
+    return _BENCH.format(link=f" All of it: [{whole.name}]({whole.name})." if whole.exists() else "")
+
+
 def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    yield "| paper | here | fidelity | licence | how ours differs, or why it is not here |"
-    yield "|---|---|---|---|---|"
+    yield "| paper | here | fidelity | licence | cost | gain | how ours differs, or why it is not here |"
+    yield "|---|---|---|---|---|---|---|"
     for row in rows:
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
 
 
-def _row(entry: Entry, found: Sequence[Shelved]) -> tuple[str, ...]:
+def _row(entry: Entry, found: Sequence[Shelved], known: Measured) -> tuple[str, ...]:
     """A paper: the methods that are its, or why there is none."""
     name = f"[{entry.name}]({entry.link})"
     if not found:
-        return name, f"({entry.stage})", f"`{entry.absent}`", entry.licence, entry.why
+        return name, f"({entry.stage})", f"`{entry.absent}`", entry.licence, "", "", entry.why
     fidelities = dict.fromkeys(f"`{item.paper.fidelity}`" for item in found)
     differs = [
         (f"`{_label(item)}`: " if len(found) > 1 else "") + item.paper.differs.removesuffix(".")
         for item in found
         if item.paper.differs
     ]
-    return name, "<br>".join(map(_place, found)), ", ".join(fidelities), entry.licence, "<br>".join(differs)
+    costs = [known.cost(item.stage.name, item.name) for item in found]
+    gains = [known.gain(item.stage.name, item.name) for item in found]
+    places = "<br>".join(map(_place, found))
+    return (
+        *(name, places, ", ".join(fidelities), entry.licence),
+        *("<br>".join(cells) if any(cells) else "" for cells in (costs, gains)),
+        "<br>".join(differs),
+    )
 
 
 def _label(item: Shelved) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from daemon import methods_page
+from daemon.measured import Measured
 from daemon.papers import STAGES, Entry, papers, peers, published, shelf
 from daemon.stage_page import options
 from tests.conformance.test_tables import STAGES as CONFORMING
@@ -91,3 +93,34 @@ def test_links_into_the_pages_have_their_heading() -> None:
 def test_the_counts_add_up() -> None:
     (line,) = [line for line in methods_page.overview().splitlines() if line.startswith("Of 59 papers")]
     assert sum(map(int, re.findall(r"(\d+) `", line))) == 59
+
+
+ROWS = [
+    {"stage": "reduce", "method": "m3", "budget": "4", "geometry": "tiny", "ms": 0.1, "accuracy": 80.0},
+    {"stage": "reduce", "method": "m3", "budget": "2", "geometry": "tiny", "gain": {"points": -1.25, "within": 2.0}},
+    {"stage": "reduce", "method": "m3", "budget": "1", "geometry": "tiny", "gain": {"points": 3, "within": 0.04}},
+    {"stage": "reduce", "method": "m3", "budget": "49", "geometry": "0.5b", "ms": 1.234},
+    {"stage": "reduce", "method": "m3", "budget": "4", "geometry": "0.5b", "ms": 55.5},
+    {"stage": "gate", "method": "still", "budget": "1/2", "geometry": "tiny", "ms": 0.0456},
+    {"stage": "gate", "method": "still", "budget": "1/4", "geometry": "tiny", "ms": None},
+]
+
+
+def test_what_the_bench_found_is_told_shortly(tmp_path: Path) -> None:
+    path = tmp_path / "methods.json"
+    path.write_text(json.dumps({"rows": ROWS}))
+    known = Measured.read(path)
+    assert known.cost("reduce", "m3") == "1.2 to 56 ms"
+    assert known.gain("reduce", "m3") == "2: -1.2 ± 2.0, 1: +3.0 ± 0.0"
+    assert known.cost("gate", "still") == "0.046 ms"
+    assert known.cost("gate", "grt") == known.gain("gate", "still") == ""
+    assert Measured.read(tmp_path / "none.json").rows == {}
+
+
+def test_the_table_tells_it(tmp_path: Path) -> None:
+    path = tmp_path / "methods.json"
+    path.write_text(json.dumps({"rows": ROWS}))
+    (entry,) = [entry for entry in ASKED if entry.name == "M3"]
+    row = methods_page._row(entry, HERE[entry.link], Measured.read(path))
+    assert row[4:6] == ("1.2 to 56 ms", "2: -1.2 ± 2.0, 1: +3.0 ± 0.0")
+    assert methods_page._row(entry, HERE[entry.link], Measured())[4:6] == ("", "")
