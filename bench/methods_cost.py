@@ -1,8 +1,8 @@
 """What a method costs at its stage: processor time of a frame or a question, one core, on a real geometry.
 
 Weights are random; what they cost does not depend on them, and how far the last hidden state turns says only how much
-of the input is left. Of the large geometry a few pictures are seen by the tower once, and their tokens serve all rows but
-those of the tower. Methods that look back are given as many frames as they look at, made of these with a little noise.
+of the input is left. Of the large geometry a few pictures are seen by the tower once, and their tokens serve all rows
+but those of the tower. Methods that look back are given as many frames as they look at, made of these with some noise.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Costs:
         core = replace(core, policy=replace(core.policy, positions=scheme))
         if row.stage in SPANS:
             return self.frame_stage(row, core)
-        return {"retain": self.retain, "recall": self.recall, "focus": self.focus}[row.stage](row, core)
+        return {"retain": self.retain, "recall": self.recall, "focus": self.focus}[row.stage](core)
 
     @torch.inference_mode()
     def frame_stage(self, row: Row, core: Core) -> Measured:
@@ -178,7 +178,7 @@ class Costs:
     def _tower_width(self) -> int:
         return int(self.plain.net.config.vision_config.hidden_size)  # type: ignore[attr-defined]
 
-    def retain(self, row: Row, core: Core) -> Measured:
+    def retain(self, core: Core) -> Measured:
         """Who leaves a full bank."""
         geo, size = self.plain.geometry, core.policy.budget.carriers
         rng = torch.Generator().manual_seed(0)
@@ -195,7 +195,7 @@ class Costs:
             "cosine": None,
         }
 
-    def recall(self, row: Row, core: Core) -> Measured:
+    def recall(self, core: Core) -> Measured:
         """What a question reads of a bank and an archive."""
         geo, rng = self.plain.geometry, torch.Generator().manual_seed(0)
         room = core.policy.budget.carriers + core.recalled
@@ -219,7 +219,7 @@ class Costs:
             "cosine": None,
         }
 
-    def focus(self, row: Row, core: Core) -> Measured:
+    def focus(self, core: Core) -> Measured:
         """What a question reads of recent visual tokens."""
         geo, rng = self.plain.geometry, torch.Generator().manual_seed(0)
         count = RECENT * geo.visual

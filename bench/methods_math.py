@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 ERRORS_95 = 1.96  # standard errors of a 95 % interval
-BASELINES = ("none", "all", "uniform", "random", "stride", "mean")
+BASELINES = ("none", "all", "uniform", "random", "stride")  # names of plain choices, in every stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +92,3 @@ def cosine(one: Sequence[float], other: Sequence[float]) -> float:
     """Of two vectors; 0 where one is zero."""
     lengths = math.hypot(*one) * math.hypot(*other)
     return sum(a * b for a, b in zip(one, other, strict=True)) / lengths if lengths else 0.0
-
-
-def sentences(verdicts: Mapping[str, Mapping[str, Gain]], budget: str) -> list[str]:
-    """What has to be said plainly of the published methods of one stage at one budget, against `uniform`."""
-    groups: dict[str, list[str]] = {"better": [], "level": [], "worse": []}
-    for name, by_budget in verdicts.items():
-        gain = by_budget.get(budget)
-        if gain is not None:
-            groups[gain.verdict].append(f"`{name}` ({gain.points:+.1f} ± {gain.within:.1f})")
-    heads = {
-        "better": "Beat `uniform`",
-        "level": "Do not beat `uniform` beyond chance",
-        "worse": "Are worse than `uniform`",
-    }
-    return [f"{heads[kind]}: {', '.join(names)}." for kind, names in groups.items() if names]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
@@ -21,7 +22,7 @@ import torch
 from methods_math import cosine
 from methods_rows import FAULTS, Row
 from probes import meant
-from streams import Asked, Stream
+from streams import Asked
 from systems import answer
 
 from daemon.core import Core
@@ -46,7 +47,7 @@ SEEN_ONCE = 2048  # pictures whose visual tokens are kept
 
 
 class Known:
-    """A model that sees a picture once for each set of taps, where no tower method changes it. All else is the model's."""
+    """A model that sees a picture once for each set of taps, where no tower method changes it. All else is its own."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -82,6 +83,7 @@ class Result:
     cosines: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     tokens: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # see `Group.tokens`
     read: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # bytes that a question reads
+    judged_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # a frame, of gates
     frames: int = 0
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -180,25 +182,25 @@ READS = (
 
 
 def play(
-    rows: Sequence[Row], cores: Mapping[str, Core], stream: Stream, asked: Mapping[int, Sequence[Asked]]
+    rows: Sequence[Row], cores: Mapping[str, Core], frames: Sequence[Frame], asked: Mapping[int, Sequence[Asked]]
 ) -> Result:
-    """`stream` past all `rows`, `asked` put after their frames, and the cosines at the end against the first row's."""
+    """`frames` past all `rows`, `asked` put after these, and the cosines at the end against the first row's."""
     result = Result()
     with TemporaryDirectory(prefix="methods-") as folder:
         groups = grouped(rows, cores, Path(folder))
         for group in groups:
             group.core.encoder.forget()
         try:
-            _play(groups, stream, asked, result)
-            _compare(groups, rows[0].key, stream.frames[result.frames - 1].wall_s, result)
+            _play(groups, frames, asked, result)
+            _compare(groups, rows[0].key, frames[result.frames - 1].wall_s, result)
         finally:
             for group in groups:
                 group.close()
     return result
 
 
-def _play(groups: list[Group], stream: Stream, asked: Mapping[int, Sequence[Asked]], result: Result) -> None:
-    for step, frame in enumerate(stream.frames[: max(asked, default=len(stream.frames) - 1) + 1]):
+def _play(groups: list[Group], frames: Sequence[Frame], asked: Mapping[int, Sequence[Asked]], result: Result) -> None:
+    for step, frame in enumerate(frames[: max(asked, default=len(frames) - 1) + 1]):
         result.frames += 1
         absorb(groups, frame, result)
         for item in asked.get(step, ()):
@@ -225,7 +227,9 @@ def absorb(groups: list[Group], frame: Frame, result: Result) -> None:
     for group in groups:
         own = frame
         if group.gate is not None:
+            began_s = time.process_time()
             verdict = group.gate.judge(frame)
+            result.judged_ms[group.key].append(1000 * (time.process_time() - began_s))
             if not verdict.keep:
                 group.bank.extend(frame.wall_s)
                 continue

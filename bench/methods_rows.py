@@ -153,30 +153,29 @@ def whole(stage: str) -> Row:
 
 def row(stage: str, method: str, budget: str, tuned: Mapping[str, Any] | None = None) -> Row | None:
     """`method` at `budget`; None where it has no such budget. `tuned` are options that were searched for it."""
+    known, options = takes(stage, method), dict[str, Any]()
     if tuned is not None:
-        return Row(stage, method, budget, tuned)
-    known = takes(stage, method)
-    if stage == "reduce" and {"dull", "keen"} <= known:
-        return Row(stage, method, budget, {"dull": int(budget), "keen": int(budget)})
-    if stage == "carrier" and "companions" in known:
-        return Row(stage, method, budget, {"companions": int(budget)})
-    if stage == "prefill" and known & {"keep", "least"}:
+        options = dict(tuned)
+    elif stage == "reduce" and {"dull", "keen"} <= known:
+        options = {"dull": int(budget), "keen": int(budget)}
+    elif stage == "carrier" and "companions" in known:
+        options = {"companions": int(budget)}
+    elif stage == "prefill" and known & {"keep", "least"}:
         options = falling(kind(stage, method)(), percent(budget)) if "keep" in known else {"least": percent(budget)}
-        return Row(stage, method, budget, options)
-    if stage == "retain":
-        return Row(stage, method, budget, {}, {"memory": {"carriers": int(budget)}})
-    if stage == "recall" and method != "all":
-        alone = {"bank": False} if "bank" in known else {"carriers": int(budget)} if "carriers" in known else {}
-        return Row(stage, method, budget, alone, room(int(budget)))
-    if stage == "focus" and method != "all":
-        return Row(stage, method, budget, {}, {"memory": {"focus_tokens": int(budget)}})
-    return None
+    elif stage == "recall" and method != "all":
+        options = {"past": {"relevance": {"bank": False}}} if "past" in known else {}
+        options |= {"bank": False} if "bank" in known else {"carriers": int(budget)} if "carriers" in known else {}
+    elif stage != "retain" and (stage != "focus" or method == "all"):
+        return None
+    more = {"retain": {"carriers": int(budget)}, "focus": {"focus_tokens": int(budget)}} if budget.isdigit() else {}
+    beside = room(int(budget)) if stage == "recall" else more.get(stage, {})
+    return Row(stage, method, budget, options, {"memory": beside} if beside else {})
 
 
-def room(carriers: int) -> dict[str, dict[str, int]]:
-    """A question reads `carriers` in all, whatever the bank holds."""
+def room(carriers: int) -> dict[str, int]:
+    """Settings with which a question reads `carriers` in all, whatever the bank holds."""
     held = min(BANK, carriers)
-    return {"memory": {"carriers": held, "recalled": carriers - held}}
+    return {"carriers": held, "recalled": carriers - held}
 
 
 def falling(method: Any, share: float) -> dict[str, Any]:
