@@ -35,6 +35,10 @@ TABLE: dict[str, str] = {
     "stride": "stream.gate.stride:Stride",
     "still": "stream.gate.still:Still",
     "random": "stream.gate.random:Random",
+    "grt": "stream.gate.grt:Grt",
+    "kffocus": "stream.gate.kffocus:KfFocus",
+    "codes": "stream.gate.codes:Codes",
+    "novelty": "stream.gate.novelty:Novelty",
 }
 
 
