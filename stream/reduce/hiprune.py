@@ -22,7 +22,7 @@ class HiPrune(Attentive):
     `dull`: tokens of a frame whose gate score is below `below`; 0 is all of them.
     `keen`: tokens of every other frame; 0 is all of them.
     `below`: a frame with a lower score is dull.
-    `alpha`: share of the tokens that go to anchors and the four around each; needs 1 / (2 alpha) * 5 tokens for one.
+    `alpha`: share of the tokens that go to anchors and the four around each; below 2.5 / alpha tokens there is none.
     `depth`: where in the tower the middle block stands, as a share of its blocks.
     """
 
