@@ -55,6 +55,11 @@ TABLE: dict[str, str] = {
     "all": "memory.focus.all:All",
     "uniform": "memory.focus.uniform:Uniform",
     "random": "memory.focus.random:Random",
+    "quota": "memory.focus.quota:Quota",
+    "ppllava": "memory.focus.ppllava:PPLLaVA",
+    "freevideo": "memory.focus.freevideo:FreeVideo",
+    "qtsplus": "memory.focus.qtsplus:QTSplus",
+    "recoverable": "memory.focus.recoverable:Recoverable",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 
 from memory import focus
 from memory.focus import Tokens
+from memory.recall import Asked
+from stream.errors import ConfigError
 from stream.policy import build
 from stream.types import Pointer
 from tests.conformance.test_recall import asked
@@ -31,6 +34,40 @@ def run(name: str) -> Any:
     found = build("memory.focus", focus.TABLE, name).select(asked(), tokens(), ROOM)
     weights = None if found.weights is None else [round(x, 4) for x in found.weights.max(1).values.tolist()]
     return [found.rows.tolist(), weights]
+
+
+@pytest.mark.parametrize("name", focus.TABLE)
+def test_focus_reads_frames_that_never_change(name: str) -> None:
+    given = tokens()
+    same = replace(given, keys=given.keys[:, :, :1].expand_as(given.keys))
+    found = build("memory.focus", focus.TABLE, name).select(asked(), same, ROOM)
+    assert len(found.rows)
+    assert found.weights is None or found.weights.isfinite().all()
+
+
+@pytest.mark.parametrize("name", focus.TABLE)
+def test_focus_that_does_not_look_needs_no_look(name: str) -> None:
+    method = build("memory.focus", focus.TABLE, name)
+    if not method.looks:
+        assert torch.equal(
+            method.select(Asked("what?"), tokens(), ROOM).rows, method.select(asked(), tokens(), ROOM).rows
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("ppllava", {"side": 0}, "side"),
+        ("ppllava", {"temperature": 0}, "temperature"),
+        ("freevideo", {"roi": 0}, "roi"),
+        ("freevideo", {"fast": 0}, "fast"),
+        ("qtsplus", {"least": 0.6}, "least"),
+        ("recoverable", {"neighbours": 0}, "neighbours"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(name: str, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build("memory.focus", focus.TABLE, name, options)
 
 
 @pytest.mark.parametrize("name", focus.TABLE)
