@@ -6,7 +6,7 @@ tower's own patches; `pool` brings them to the token grid as the features were b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 from torch import Tensor
@@ -58,15 +58,23 @@ class Tap:
         return (logits if bias is None else logits + bias).softmax(-1)
 
     def weights(self, bias: Tensor | None = None) -> Tensor:
-        """The whole map [heads, n, n]: rows are queries."""
+        """The whole map [heads, n, n]: rows are queries. `maps` needs less memory."""
         return self.attend(self.queries, bias)
 
+    def maps(self, bias: Tensor | None = None) -> Iterator[Tensor]:
+        """The map [n, n] of each head."""
+        queries = self.queries * self.keys.shape[2] ** -0.5
+        for query, key in zip(queries, self.keys, strict=True):
+            logits = query @ key.T
+            yield (logits if bias is None else logits.add_(bias)).softmax(-1)
+
     def mean(self, bias: Tensor | None = None) -> Tensor:
-        """The map [n, n], mean over heads; head by head, so that only one is held at a time."""
-        scale = self.keys.shape[2] ** -0.5
-        logits = (query @ key.T * scale for query, key in zip(self.queries, self.keys, strict=True))
-        maps = ((own if bias is None else own + bias).softmax(-1) for own in logits)
-        return sum(maps) / len(self.keys)  # type: ignore[return-value]
+        """The map [n, n], mean over heads."""
+        return sum(self.maps(bias)) / len(self.keys)  # type: ignore[return-value]
+
+    def only(self, rows: Tensor) -> Tap:
+        """Of `rows` [m] alone, as if there were no others. Nothing is pooled."""
+        return Tap.of(self.queries[:, rows], self.keys[:, rows], self.values[:, rows])
 
     def received(self, bias: Tensor | None = None) -> Tensor:
         """Attention that each row gets [n]: mean over heads and query rows. Sums to 1: the substitute for a CLS row."""

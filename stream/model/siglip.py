@@ -151,8 +151,8 @@ def _attend(attention: Any, states: tuple[Tensor, Tensor, Tensor], sizes: Tensor
     queries, keys, values = states
     bias = None if bool((sizes == 1).all()) else sizes.log()
     if share < 1:
-        weights = strongest(Tap.of(*states).weights(bias), share)
-        mixed = (weights @ values.float()).to(values)
+        maps = (strongest(own[None], share)[0] for own in Tap.of(*states).maps(bias))
+        mixed = torch.stack([own @ value.float() for own, value in zip(maps, values, strict=True)]).to(values)
     else:
         mask = None if bias is None else bias.to(queries).expand(1, 1, len(sizes), -1)
         mixed = F.scaled_dot_product_attention(queries[None], keys[None], values[None], attn_mask=mask)[0]

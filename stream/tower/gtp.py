@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, get_args
 
@@ -77,8 +78,8 @@ class Propagation:
         if self.counts[block] == len(patches.feats):
             return patches
         where, graph = self.state
-        weights = strongest(tap.weights(patches.sizes.log()), self.method.share)
-        places = top(mixed_max(weights), self.counts[block])
+        maps = (strongest(own[None], self.method.share)[0] for own in tap.maps(patches.sizes.log()))
+        places = top(mixed_max(maps), self.counts[block])
         feats, sizes = (
             propagate(own, graph, places, self.method.alpha) for own in (patches.feats, patches.sizes[:, None])
         )
@@ -109,10 +110,11 @@ def normalised(graph: Tensor) -> Tensor:
     return scale[:, None] * graph * scale
 
 
-def mixed_max(weights: Tensor) -> Tensor:
-    """MixedAttnMax [n] of attention weights [heads, n, n]: the most that any head lets a token read of itself, times
-    the most that any head lets all tokens read of it."""
-    return weights.diagonal(dim1=1, dim2=2).amax(0) * weights.sum(1).amax(0)
+def mixed_max(maps: Iterable[Tensor]) -> Tensor:
+    """MixedAttnMax [n] of attention weights, [n, n] for each head: the most that any head lets a token read of itself,
+    times the most that any head lets all tokens read of it."""
+    parts = [torch.stack((own.diagonal(), own.sum(0))) for own in maps]
+    return torch.stack(parts).amax(0).prod(0)
 
 
 def propagate(x: Tensor, graph: Tensor, places: Tensor, alpha: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -45,29 +46,32 @@ class ZeroTPrune(Cut):
 
     def fewer(self, patches: Patches, tap: Tap, count: int, at: At) -> tuple[Patches, Tensor]:
         """See Cut."""
-        weights, gone = tap.weights(), len(patches.feats) - count
-        ranks = page_rank(weights, 1)
+        gone = len(patches.feats) - count
+        ranks = page_rank(tap.maps(), 1)
         twins = twin(tap.keys.transpose(0, 1).flatten(1), ranks, round(self.similar * gone))
         rest = torch.nonzero(twins == torch.arange(len(twins), device=twins.device)).flatten()
-        among = weights[:, rest][:, :, rest]
-        among = among / among.sum(2, keepdim=True).clamp_min(torch.finfo(among.dtype).tiny)
+        among = tap.only(rest).maps()
         places = rest[top(page_rank(among, VOTES[min(2, int(at.depth * 3))]), count)]
         owner = places[nearest(at.where, at.where[places])]
         stays = torch.isin(twins, places)  # a twin that left later stands for nothing
         return patches.kept(places, torch.where(stays, twins, owner)), at.where[places]
 
 
-def page_rank(weights: Tensor, rounds: int) -> Tensor:
-    """Importance [n] on attention weights [heads, n, n]: every token starts with 1 vote, and in each of `rounds` gives
-    what it has to those it reads. Heads whose scores vary too little or too much are left out, unless all do; the
-    others join by the root of their mean square."""
-    votes = torch.ones(len(weights), 1, weights.shape[1], device=weights.device)
+def page_rank(maps: Iterable[Tensor], rounds: int) -> Tensor:
+    """Importance [n] on attention weights, [n, n] for each head: every token starts with 1 vote, and in each of
+    `rounds` gives what it has to those it reads. Heads whose scores vary too little or too much are left out, unless
+    all do; the others join by the root of their mean square."""
+    scores = torch.stack([_votes(own, rounds) for own in maps])
+    spread = scores.var(1, correction=0)
+    told = (spread >= VARIANCE[0]) & (spread <= VARIANCE[1])
+    return (scores[told] if bool(told.any()) else scores).square().mean(0).sqrt()
+
+
+def _votes(weights: Tensor, rounds: int) -> Tensor:
+    votes = torch.ones(len(weights), device=weights.device)
     for _ in range(rounds):
         votes = votes @ weights
-    spread = votes[:, 0].var(1, correction=0)
-    told = (spread >= VARIANCE[0]) & (spread <= VARIANCE[1])
-    scores = votes[told, 0] if bool(told.any()) else votes[:, 0]
-    return scores.square().mean(0).sqrt()
+    return votes
 
 
 def twin(keys: Tensor, ranks: Tensor, count: int) -> Tensor:

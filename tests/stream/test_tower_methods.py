@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -162,10 +163,13 @@ def test_zerotprune_listens_to_heads_that_tell_something() -> None:
 class Known(Tap):
     """A tap whose map is given: every row reads the same, in these shares."""
 
-    def weights(self, bias: Tensor | None = None) -> Tensor:
+    def maps(self, bias: Tensor | None = None) -> Iterator[Tensor]:
         assert bias is None
         read = self.values[0, :, 0]
-        return (read / read.sum()).expand(1, len(read), len(read))
+        yield (read / read.sum()).expand(len(read), len(read))
+
+    def only(self, rows: Tensor) -> Tap:
+        return Known.of(self.queries[:, rows], self.keys[:, rows], self.values[:, rows])
 
 
 def test_zerotprune_drops_copies_first_and_their_twin_stands_for_them() -> None:
