@@ -27,7 +27,7 @@ from stream.encoder import Encoder
 from stream.mailbox import Mailbox
 from stream.model.llava_onevision import LlavaOnevision
 from stream.positions import TABLE
-from stream.types import Budget, Carrier, Frame, Span
+from stream.types import Budget, Carrier, Frame, Part, Span
 
 CARRIERS = 128
 QUESTION = "what is visible now?"
@@ -205,7 +205,8 @@ def _carriers(model: LlavaOnevision, count: int, detail: int) -> list[Carrier]:
         return torch.randn(*size, device=geo.device, generator=drawn).to(geo.dtype)
 
     tokens = noise(geo.layers, geo.kv_heads, detail, geo.head_width)
+    part = Part(tokens, tokens, torch.arange(detail))
     return [
-        Carrier("", 0, Span(0.0, 0.0), noise(geo.width), noise(*shape), noise(*shape), tokens, tokens)
+        Carrier("", 0, Span(0.0, 0.0), noise(geo.width), noise(*shape), noise(*shape), part)
         for _ in range(count)
     ]

@@ -32,7 +32,7 @@ from memory.bank import MemoryBank
 from stream.clock import SystemClock
 from stream.errors import ConfigError, SnapshotError
 from stream.model import Model
-from stream.types import Carrier
+from stream.types import Carrier, Part
 
 REPLAYED = 8  # times the bank's size: archived carriers that are replayed into a bank without a snapshot
 ERASED, RESTART = "erased", "restart"  # reasons of gaps
@@ -390,9 +390,9 @@ def _carrier(entry: Entry, bank: MemoryBank) -> Carrier:
     """An archived carrier as `bank` takes it: without recent detail."""
     geometry = bank.geometry
     keys, values = (torch.from_numpy(array).to(geometry.device, geometry.dtype) for array in (entry.keys, entry.values))
-    none = keys.new_zeros(geometry.layers, geometry.kv_heads, 0, geometry.head_width)
     digest = torch.from_numpy(entry.digest).to(geometry.device, geometry.dtype)
-    return Carrier(entry.camera, entry.frame, entry.span, digest, keys, values, none, none, entry.jpeg)
+    detail = Part(keys[:, :, None][:, :, :0], values[:, :, None][:, :, :0], torch.arange(0))
+    return Carrier(entry.camera, entry.frame, entry.span, digest, keys, values, detail, jpeg=entry.jpeg)
 
 
 def _array(tensor: torch.Tensor) -> Floats:
