@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import pytest
 import torch
+from torch import Tensor
 
+from memory.bank import MemoryBank
 from stream import carrier
 from stream.carrier.codes import Codes
 from stream.carrier.mean import Mean
+from stream.carrier.plus import Plus
 from stream.carrier.semtok import SemTok, semantic, spread
+from stream.encoder import Encoder
+from stream.rope import Rotation
 from stream.types import VisualTokens
+from tests.models import absorb, make_bank, random_frames, random_model
 
 
 def tokens(rows: int = 6, columns: int = 6, width: int = 16, seed: int = 0) -> VisualTokens:
@@ -90,3 +98,70 @@ def test_companions_lie_nearer_to_the_tokens_than_the_mean_alone() -> None:
     for name in ("codes", "semtok", "uniform"):
         made = carrier.make({name: {"companions": 4}}).embed(given)
         assert torch.cdist(given.feats, made).min(1).values.mean() < torch.cdist(given.feats, made[-1:]).mean()
+
+
+# Through the language model
+
+
+@dataclass
+class Watched:
+    """A plain causal forward that sums what the last token attends to, over all layers and heads."""
+
+    rotation: Rotation
+    mass: Tensor | None = None
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """See Reading."""
+        groups = query.shape[1] // key.shape[1]
+        keys, values = (part.repeat_interleave(groups, 1) for part in (self.rotation(key), value))
+        logits = self.rotation(query) @ keys.transpose(2, 3) * scale
+        later = torch.ones(logits.shape[-2:], dtype=torch.bool).triu(1)
+        shares = logits.masked_fill(later, -torch.inf).softmax(-1)
+        last = shares[0, :, -1].mean(0)
+        self.mass = last if self.mass is None else self.mass + last
+        return shares @ values
+
+
+def test_plus_has_the_tokens_that_the_carrier_attends_to_most() -> None:
+    """Of the first frame, by a forward that knows neither lanes nor encoders."""
+    model = random_model()
+    for frame in random_frames(3):
+        bank = make_bank(model)
+        work = bank.work(frame)
+        feats = model.encode(frame.image[None])[0].feats
+        system = model.embed(torch.tensor(model.system_ids()))
+        embeds = torch.cat((system, feats, feats.mean(0, keepdim=True)))[None]
+        positions = torch.cat((torch.arange(len(system)).float(), work.positions))
+        watched = Watched(model.rope.at(positions[None], embeds))
+        with torch.inference_mode():
+            model.run(embeds, watched)
+        assert watched.mass is not None
+        made = Encoder(model, Plus(companions=3)).absorb([work])[0]
+        assert made.companions is not None
+        expected = watched.mass[len(system) : -1].topk(3).indices.sort().values
+        assert made.companions.places.tolist() == expected.tolist()
+        assert torch.equal(made.companions.keys, made.detail.keys[:, :, expected])
+        torch.testing.assert_close(made.digest, feats.mean(0))
+
+
+@pytest.mark.parametrize("name", ["codes", "semtok", "uniform", "plus"])
+def test_companions_come_with_every_carrier_and_those_of_plus_change_none(name: str) -> None:
+    """Those of `plus` are visual tokens, which the carrier reads anyway."""
+    model = random_model()
+    methods: tuple[dict[str, dict[str, int]], ...] = ({"mean": {}}, {name: {"companions": 2}})
+    streams = []
+    for method in methods:
+        chosen = carrier.make(method)
+        bank = make_bank(model)
+        bank = MemoryBank("door", model.geometry, replace(bank.policy, companions=chosen.companions))
+        encoder = Encoder(model, chosen)
+        streams.append([absorb(encoder, bank, frame) for frame in random_frames(4)])
+    for plain, made in zip(*streams, strict=True):
+        assert plain.companions is None
+        assert made.companions is not None
+        assert made.companions.keys.shape[2] == len(made.companions.places) == 2
+        assert made.companions.keys.isfinite().all()
+        torch.testing.assert_close(made.digest, plain.digest)
+        if name == "plus":
+            torch.testing.assert_close(made.keys, plain.keys)
+            torch.testing.assert_close(made.values, plain.values)
