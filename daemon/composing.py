@@ -20,6 +20,8 @@ from stream.reduce import ATTENTION, GRID
 from stream.reduce.dull import Dull
 
 _WORDS = {GRID: "the token grid", ATTENTION: "the tower's attention, one score a patch"}
+_POOLING = ("m3", "recoverable", "tdc", "tsllava")  # reducers after which nobody knows where a token stood
+_BY_PLACE = ("quota", "ppllava", "freevideo")  # of focus: go by where tokens stand on the frame's grid
 _SCORELESS = ("all", "stride")  # gates of which every frame they keep has the score 1.0
 
 
@@ -45,7 +47,13 @@ def clashes(settings: Settings) -> Iterator[str]:
     yield from _needs(_only("model.tower", settings.model.tower), reducers)
     yield from _budgets(reducers)
     yield from _dull(settings, reducers)
-    yield from _focus(settings)
+    yield from _focus(settings, reducers)
+    scale = settings.model.rope_scale
+    if scale > 1 and settings.memory.positions == "equal":
+        yield (
+            f"model.rope_scale: {scale:g} makes positions reach further, and memory.positions: equal "
+            "has one for all that is remembered; leave one of them out"
+        )
 
 
 def _only(key: str, spec: Method) -> Chosen:
@@ -110,8 +118,8 @@ def _dull(settings: Settings, reducers: Sequence[Chosen]) -> Iterator[str]:
             )
 
 
-def _focus(settings: Settings) -> Iterator[str]:
-    """A focus needs tokens to choose from, and a number of them that is read."""
+def _focus(settings: Settings, reducers: Sequence[Chosen]) -> Iterator[str]:
+    """A focus needs tokens to choose from, a number of them that is read, and perhaps their places."""
     memory = settings.memory
     focus = _only("memory.focus", memory.focus)
     if focus.name == "all":
@@ -127,3 +135,9 @@ def _focus(settings: Settings) -> Iterator[str]:
             f"{focus.key}: reads all tokens as long as memory.focus_tokens is null; "
             "give it a number, or set memory.focus: all"
         )
+    for item in reducers:
+        if focus.name in _BY_PLACE and item.name in _POOLING and item.method.keen > 0:
+            yield (
+                f"{focus.key}: goes by where tokens stood in the frame, which {item.key} leaves of no frame (keen: "
+                f"{item.method.keen}); set keen: 0, choose a reducer that picks tokens, or memory.focus: uniform"
+            )

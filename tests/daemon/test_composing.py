@@ -6,21 +6,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import torch
 import yaml
 
+from daemon import composing
 from daemon.methods import check_methods
 from daemon.settings import Settings, parse
+from memory import focus
+from memory.focus import Reading, Tokens
 from stream import reduce, tower
 from stream.errors import ConfigError
-from stream.policy import Paper
+from stream.policy import Paper, build
 from stream.reduce import ATTENTION, GRID, Seen
 from stream.reduce.dull import Dull
 from stream.types import VisualTokens
+from tests.conformance.test_recall import asked
+from tests.conformance.test_reduce import seen
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "composing.md"
 CAMERA = "cameras: {door: {url: x}}\n"
@@ -83,6 +89,8 @@ REFUSED = {
     "focus on all": ("memory: {focus: uniform}", "memory.focus.uniform: reads all tokens as long as memory.focus_tokens is null; give it a number, or set memory.focus: all"),
     "focus on nothing": ("memory: {focus: uniform, focus_tokens: 8, detail_frames: 0}", "memory.focus.uniform: chooses among the newest frames' visual tokens, and memory.detail_frames: 0 keeps none; set memory.focus: all, or keep some frames"),
     "a limit for all": ("memory: {focus_tokens: 8}", "memory.focus_tokens: 8, but memory.focus.all reads all; choose memory.focus: uniform"),
+    "places are lost": ("model: {reduce: {m3: {keen: 4}}}\nmemory: {focus: quota, focus_tokens: 8}", "memory.focus.quota: goes by where tokens stood in the frame, which model.reduce.0.m3 leaves of no frame (keen: 4); set keen: 0, choose a reducer that picks tokens, or memory.focus: uniform"),
+    "stretched to nowhere": ("model: {rope_scale: 4}\nmemory: {positions: equal}", "model.rope_scale: 4 makes positions reach further, and memory.positions: equal has one for all that is remembered; leave one of them out"),
     "two at once": ("model: {reduce: [loose, m3]}\nmemory: {focus: uniform}", f"{GRID_GONE}; memory.focus.uniform: reads all"),
 }  # fmt: skip
 
@@ -103,6 +111,9 @@ ALLOWED = {
     "a prefill without detail": "model: {prefill: uniform}\nmemory: {detail_frames: 0}",
     "companions of more tokens than there are": "model: {carrier: {plus: {companions: 500}}}",
     "a focus": "memory: {focus: uniform, focus_tokens: 8}",
+    "places of all but dull frames": "model: {reduce: m3}\nmemory: {focus: quota, focus_tokens: 8}",
+    "places of what was picked": "model: {reduce: {uniform: {keen: 4}}}\nmemory: {focus: quota, focus_tokens: 8}",
+    "equal positions": "memory: {positions: equal}",
     "every stage": "model: {tower: random, reduce: [{m3: {keen: 4}}], carrier: plus, prefill: random}\nmemory: {focus: random, focus_tokens: 4}",
 }
 
@@ -144,6 +155,36 @@ def test_wrong_options_are_said_before_clashes() -> None:
     with pytest.raises(ConfigError) as caught:
         check_methods(settings_of("model: {reduce: [loose, {m3: {dul: 1}}]}"))
     assert str(caught.value) == "model.reduce.1.m3.dul: unknown option; did you mean 'dull'?"
+
+
+def test_who_pools_and_who_goes_by_place_is_as_they_do() -> None:
+    """The names that are written down are those of the methods that behave so."""
+    shipped = [name for name, what in reduce.TABLE.items() if not what.startswith(__name__)]
+    pooling = [name for name in shipped if name != "none" and reduction(name, dull=6).places is None]
+    assert sorted(pooling) == sorted(composing._POOLING)
+    keys, values = torch.randn(2, 2, 2, 48, 4, generator=torch.Generator().manual_seed(3))
+    places = torch.arange(24)
+    given = Tokens(keys, values, torch.tensor([0, 1]).repeat_interleave(24), places.repeat(2), (4, 6))
+    moved = replace(given, places=((places + 9) % 24).repeat(2))
+    by_place = [name for name in focus.TABLE if not same(chosen(name, given), chosen(name, moved))]
+    assert sorted(by_place) == sorted(composing._BY_PLACE)
+
+
+def reduction(name: str, **options: int) -> VisualTokens:
+    method: reduce.Reduce = build("model.reduce", reduce.TABLE, name, options)
+    return method.reduce(seen(method.window))
+
+
+def chosen(name: str, given: Tokens) -> Reading:
+    method: focus.Focus = build("memory.focus", focus.TABLE, name)
+    return method.select(asked(), given, 20)
+
+
+def same(one: Reading, other: Reading) -> bool:
+    """Token for token, weight for weight."""
+    if one.weights is None or other.weights is None:
+        return one.weights is other.weights and torch.equal(one.rows, other.rows)
+    return one.weights.shape == other.weights.shape and torch.allclose(one.weights, other.weights)
 
 
 def test_the_page_shows_a_refusal_as_it_is() -> None:
