@@ -58,6 +58,7 @@ TABLE: dict[str, str] = {
     "quota": "memory.focus.quota:Quota",
     "ppllava": "memory.focus.ppllava:PPLLaVA",
     "freevideo": "memory.focus.freevideo:FreeVideo",
+    "bvllm": "memory.focus.bvllm:BVLLM",
     "qtsplus": "memory.focus.qtsplus:QTSplus",
     "recoverable": "memory.focus.recoverable:Recoverable",
 }

@@ -61,6 +61,7 @@ def test_focus_that_does_not_look_needs_no_look(name: str) -> None:
         ("ppllava", {"temperature": 0}, "temperature"),
         ("freevideo", {"roi": 0}, "roi"),
         ("freevideo", {"fast": 0}, "fast"),
+        ("bvllm", {"frames": 0}, "frames"),
         ("qtsplus", {"least": 0.6}, "least"),
         ("recoverable", {"neighbours": 0}, "neighbours"),
     ],

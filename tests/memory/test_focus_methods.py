@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -232,6 +233,26 @@ def test_freevideo_counts_its_three_paths() -> None:
     assert plain.weights is not None
     x = torch.randn(8, 1, 14, 14)
     assert torch.allclose(plain.weights @ x.flatten(), F.adaptive_avg_pool2d(x, 4).flatten(), atol=1e-5)
+
+
+# -- B-VLLM
+
+
+def test_bvllm_shares_the_room_among_frames_and_reads_repeats_as_one() -> None:
+    given_tokens = tokens(torch.zeros(4, 6, 6))
+    looks_like = torch.eye(WIDTH)[[1, 2, 1, 3]].repeat_interleave(36, 0)  # the third frame shows what the first does
+    found = focus.make({"bvllm": {}}).select(asked(), replace(given_tokens, keys=looks_like[None, None]), 40)
+    assert found.weights is not None
+    assert torch.bincount(given_tokens.frames[found.rows], minlength=4).tolist() == [12, 12, 0, 12], "4 x 3 each"
+    both = found.weights[:12].view(12, 4, 36)
+    assert torch.allclose(both[:, 0], averages((6, 6), (4, 3)) / 2)
+    assert torch.allclose(both[:, 2], both[:, 0])
+
+
+def test_bvllm_takes_the_best_frames() -> None:
+    relevance = torch.arange(5.0)[:, None, None] * torch.ones(5, 2, 2)
+    found = read("bvllm", relevance, 9, frames=2, same=1.01)
+    assert found.rows.tolist() == [12, 13, 14, 15, 16, 17, 18, 19]
 
 
 # -- QTSplus and Recoverable Compression
