@@ -29,7 +29,7 @@ class Stvit(Tower):
     keep: float = 0.25
     depth: float = 0.5
     rounds: int = 2
-    temperature: float = 0.05
+    temperature: float = 0.02
     share: ClassVar[float] = 1.0
     paper: ClassVar[Paper] = Paper(
         "Making Vision Transformers Efficient from A Token Sparsification View",

@@ -303,6 +303,15 @@ def test_stvit_gives_back_more_with_more_tokens() -> None:
 # all
 
 
+def test_a_tap_of_some_rows_is_as_if_there_were_no_others() -> None:
+    tap, rows = Tap.of(*(noise(2, 24, 4, seed=own) for own in (1, 2, 3))), torch.tensor([0, 3, 4, 9, 20])
+    part = tap.weights()[:, rows][:, :, rows]
+    torch.testing.assert_close(tap.only(rows).weights(), part / part.sum(2, keepdim=True))
+    bias = wave(24)
+    torch.testing.assert_close(torch.stack(list(tap.maps(bias))), tap.weights(bias))
+    torch.testing.assert_close(tap.received(bias), tap.weights(bias).mean((0, 1)))
+
+
 def test_a_patch_that_left_has_the_nearest_that_stayed() -> None:
     patches, _ = only(Patches.whole(noise(24, 4)), torch.tensor([0, 5, 20]), corners((4, 6), CPU))
     assert patches.back.view(4, 6).tolist() == [
