@@ -155,6 +155,12 @@ def test_importance_hands_on_all_that_there_is() -> None:
     assert float(importance(scores).sum()) == pytest.approx(1)
 
 
+def test_importance_is_five_sharp_rounds_and_the_root_mean_square_of_heads() -> None:
+    scores = logits(torch.randn(3, 6, 4, generator=rng()) / 4, torch.randn(3, 6, 4, generator=rng(1)) / 4)
+    rounds = (scores * 10).softmax(-1).matrix_power(5).mean(1)  # all rows begin with a sixth
+    assert torch.allclose(importance(scores), (rounds.square().sum(0) / 3).sqrt(), atol=1e-6)
+
+
 def test_importance_flows_along_the_attention() -> None:
     scores = torch.full((1, 3, 3), -torch.inf)
     scores[0, 0, 0] = scores[0, 1, 0] = scores[0, 2, 1] = 0.0  # 2 looks at 1, 1 at 0, 0 at itself
@@ -249,6 +255,14 @@ def test_catp_compares_the_two_layers_before_the_cut() -> None:
     passing.attention(2, *looking([0.1, 0.5, 0.3, 0.1]))
     passing.attention(3, *looking([0.3, 0.4, 0.2, 0.1]))
     assert enter(passing, 4, torch.ones(5, 8)).rows.tolist() == [0, 1], "one grows; of those that do not, the first"
+
+
+def test_catp_wants_what_is_like_the_carrier() -> None:
+    passing = begin(make({"catp": {"keep": [0.5], "depths": [0.5]}}), 4, 8)
+    passing.attention(2, *looking([0.25] * 4))
+    passing.attention(3, *looking([0.25] * 4))
+    hidden = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.1, 1.0], [0.0, 1.0], [0.0, 3.0]])  # the last is the carrier
+    assert enter(passing, 4, hidden).rows.tolist() == [2, 3]
 
 
 # VideoLLM-MoD
