@@ -112,13 +112,17 @@ def outliers(scores: Tensor, neighbours: int, limit: float = 1.5) -> Tensor:
     count = min(neighbours, n - 1)
     if count < 1:
         return torch.zeros(n, dtype=torch.bool, device=scores.device)
-    x = scores.double()
-    apart = (x[:, None] - x[None, :]).abs().fill_diagonal_(torch.inf)
-    near, who = torch.sort(apart, dim=1, stable=True)
-    near, who = near[:, :count], who[:, :count]
+    x, order = torch.sort(scores.double(), stable=True)  # the nearest stand next to it
+    ends = x.new_full((count,), torch.inf)
+    apart = (torch.cat((ends, x, ends)).unfold(0, 2 * count + 1, 1) - x[:, None]).abs()
+    apart[:, count] = torch.inf  # itself
+    near, step = torch.sort(apart, dim=1, stable=True)
+    near, who = near[:, :count], torch.arange(n, device=x.device)[:, None] + step[:, :count] - count
     reach = torch.maximum(near, near[:, -1][who])  # no nearer than the neighbour's own farthest neighbour
     density = 1 / (reach.mean(1) + 1e-10)
-    return density[who].mean(1) / density > limit
+    found = torch.zeros(n, dtype=torch.bool, device=x.device)
+    found[order] = density[who].mean(1) / density > limit
+    return found
 
 
 def pooled(x: Tensor, grid: tuple[int, int], count: int) -> tuple[Tensor, tuple[int, int]]:
