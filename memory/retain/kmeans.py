@@ -37,12 +37,17 @@ class Kmeans(Retain):
 
     def choose(self, rows: Rows, rng: torch.Generator) -> Choice:
         """See Retain."""
-        x = rows.digests.float()
+        x = turned(rows.digests.float())
         weights = torch.tensor([float(span.count) for span in rows.spans], device=x.device)
         out = int(torch.randint(len(x), (1,), generator=rng))
         _, labels = lloyd(x, weights, torch.cat((x[:out], x[out + 1 :])), self.iterations)
         older, newer = shared(x, weights, labels)
         return Choice(older, into=newer, how="merge")
+
+
+def turned(x: Tensor) -> Tensor:
+    """`x` [n, D] in axes in which n numbers a row are enough, [n, min(n, D)]: a rotation, so distances stay."""
+    return x if x.shape[1] <= len(x) else torch.linalg.qr(x.T, mode="r").R.T
 
 
 def lloyd(x: Tensor, weights: Tensor, centres: Tensor, iterations: int = 10) -> tuple[Tensor, Tensor]:
@@ -51,7 +56,7 @@ def lloyd(x: Tensor, weights: Tensor, centres: Tensor, iterations: int = 10) -> 
     Returns centres [m, D] and int64 [n], the cluster of each row. It stops where the centres move by less than 1e-4 in
     sum (that step is not taken, as in the authors' code), or after `iterations`.
     """
-    labels = torch.cdist(x, centres).argmin(1)
+    labels = torch.zeros(len(x), dtype=torch.long, device=x.device)
     for _ in range(iterations):
         apart = torch.cdist(x, centres)
         labels = apart.argmin(1)

@@ -41,7 +41,7 @@ class Grt:
     threshold: float = 0.01
     policy: Policy = "motion"
     refresh_every: int = 0
-    share: float = 0.01
+    share: float = 0.1
     max_gap_s: float = 30.0
     paper: ClassVar[Paper] = Paper(
         title="Dense Video Understanding with Gated Residual Tokenization",

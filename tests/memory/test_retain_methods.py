@@ -19,7 +19,7 @@ from memory.retain.anypair import closest
 from memory.retain.decay import leaving
 from memory.retain.facility import losses
 from memory.retain.forest import penalties
-from memory.retain.kmeans import lloyd, shared
+from memory.retain.kmeans import lloyd, shared, turned
 from memory.retain.maxmin import crowded
 from stream.ops import cosines
 from stream.types import Span
@@ -180,6 +180,13 @@ def test_shared_is_wards_pair() -> None:
         return float(weights[i] * weights[j] / (weights[i] + weights[j]) * (x[i] - x[j]).square().sum())
 
     assert shared(x, weights, torch.zeros(8, dtype=torch.long)) == min(combinations(range(8), 2), key=ward)
+
+
+def test_turned_rows_are_as_far_apart_as_before() -> None:
+    wide = digests(9, 1, 300)
+    assert turned(wide).shape == (9, 9)
+    assert torch.allclose(torch.cdist(turned(wide), turned(wide)), torch.cdist(wide, wide), atol=1e-3)
+    assert torch.equal(turned(wide[:, :5]), wide[:, :5])
 
 
 def test_kmeans_merges_the_twins() -> None:
