@@ -119,13 +119,12 @@ def _row(entry: Entry, found: Sequence[Shelved], known: Measured) -> tuple[str, 
 
 
 def _label(item: Shelved) -> str:
-    return item.stage.name if item.method is None else f"{item.stage.name}: {item.name}"
+    return item.name if item.page else f"{item.stage.name}: {item.name}"
 
 
 def _place(item: Shelved) -> str:
     """Where a method is described."""
-    page = "configuration.md#model" if item.method is None else f"methods/{item.stage.name}.md#{item.name}"
-    return f"[`{_label(item)}`]({page})"
+    return f"[`{_label(item)}`]({item.page or f'methods/{item.stage.name}.md#{item.name}'})"
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from daemon.yamlfile import read_yaml
+from memory.recover import Recovery
 from stream.policy import Paper, load
 from stream.rope import INTP
 
@@ -44,12 +45,13 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Shelved:
-    """A method of ours, or a setting that is one."""
+    """A method of ours; or what is one without a table, and then `page` says where it is."""
 
     stage: Stage
     name: str
     paper: Paper
-    method: Any = None  # its class; None: a number in the configuration
+    method: Any = None  # its class, of a method in a table
+    page: str = ""  # as seen from docs/
 
 
 STAGES = (
@@ -66,7 +68,10 @@ STAGES = (
     Stage("memory.focus", "memory.focus", "Which visual tokens of the newest frames a question reads."),
     Stage("rules", "memory.rules", "How many standing questions are read over one memory. Not a setting yet."),
 )
-_SCALE = Stage("model.rope_scale", "", "")
+_BESIDE = (
+    Shelved(Stage("rope_scale", "", ""), "rope_scale", INTP, page="configuration.md#model"),
+    Shelved(Stage("memory/recover.py", "", ""), "memory/recover.py", Recovery.paper, page="../memory/recover.py"),
+)
 
 
 def papers() -> tuple[Entry, ...]:
@@ -91,7 +96,7 @@ def shelf(stages: Sequence[Stage] = STAGES) -> Iterator[Shelved]:
 def published() -> dict[str, list[Shelved]]:
     """By link: the methods that are a paper's. Those of fidelity `baseline` are nobody's."""
     found: dict[str, list[Shelved]] = {}
-    for item in (*shelf(), Shelved(_SCALE, "rope_scale", INTP)):
+    for item in (*shelf(), *_BESIDE):
         if item.paper.link and item.paper.fidelity != "baseline":
             found.setdefault(item.paper.link, []).append(item)
     return found

@@ -12,8 +12,10 @@ from daemon.stack import Method
 
 _HEAD = """# `{key}`
 
-{about} See [methods.md](../methods.md) for where methods come from, and [composing.md](../composing.md) for what goes
-together.
+{about}
+
+Where methods come from and how they compare: [methods.md](../methods.md). What goes together:
+[composing.md](../composing.md). This page is made from the code: `python -m daemon.methods_page`.
 """
 
 
@@ -64,6 +66,9 @@ def _list(part: str) -> str:
 
 
 def _plain(value: Any) -> Any:
+    """As it is written in YAML."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
     return list(value) if isinstance(value, tuple) else value
 
 
