@@ -33,7 +33,8 @@ class BVLLM(Focus):
         link=recalled.BVLLM.paper.link,
         fidelity="style",
         differs="without its trained Q-Formers: relevance comes from the question's own queries; repeats are found by "
-        "frames' mean keys, less the mean of all; average pooling in place of merging brings a frame to its share",
+        "frames' mean keys, less the mean of all, and among those that stay; average pooling in place of merging "
+        "brings a frame to its share",
     )
     looks: ClassVar[bool] = True
 

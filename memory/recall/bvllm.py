@@ -17,16 +17,18 @@ from stream.policy import Paper
 
 
 def owners(vectors: Tensor, same: float) -> list[int]:
-    """For every row of `vectors` [n, D] the row it repeats, itself for most: the earlier one with the highest
-    (cosine + 1) / 2, if that is above `same`, or whichever that one repeats itself."""
+    """For every row of `vectors` [n, D] the row it repeats, itself for most: of the earlier rows that repeat nothing
+    the one with the highest (cosine + 1) / 2, if that is above `same`."""
     alike = (cosines(vectors) + 1) / 2
     equal = torch.cdist(vectors.float(), vectors.float(), compute_mode="donot_use_mm_for_euclid_dist") == 0
     alike = torch.where(equal, torch.ones(()), alike)  # also where a row is zero and has no direction
-    found: list[int] = []
+    found, kept = list[int](), list[int]()
     for row in range(len(vectors)):
-        before = alike[row, :row]
-        best = int(before.argmax()) if row else 0
-        found.append(found[best] if row and float(before[best]) > same else row)
+        best = max(kept, key=lambda place: float(alike[row, place]), default=row)
+        if best == row or float(alike[row, best]) <= same:
+            kept.append(row)
+            best = row
+        found.append(best)
     return found
 
 
@@ -61,7 +63,8 @@ class BVLLM(Method):
         fidelity="style",
         differs="without its trained Q-Formers: relevance comes from the question's own queries (the softmax of "
         "temperature 0.5 does not change their order and is left out); repeats are found by digests, less the mean of "
-        "all that may be read; a repeat that is not next to what it repeats is left out",
+        "all that may be read, and among those that stay, so that a slow change is no repeat; a repeat that is not "
+        "next to what it repeats is left out",
     )
 
     def __post_init__(self) -> None:

@@ -150,6 +150,8 @@ def test_bvllm_takes_the_best_earlier_match() -> None:
     vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [-1.0, 0.0]])
     assert owners(vectors, 0.75) == [0, 1, 1, 3], "0.8 to the second, 0.6 to the first"
     assert owners(vectors, 1.01) == [0, 1, 2, 3]
+    turning = torch.arange(10.0) * 0.5
+    assert owners(torch.stack((turning.cos(), turning.sin()), 1), 0.75) == [0, 0, 0, 3, 3, 3, 6, 6, 6, 9], "slow change"
     assert joined([4, 6, 7, 9], [0, 1, 1, 0]) == [[4], [6, 7]]
 
 
