@@ -256,6 +256,8 @@ def test_divprune_looks_for_what_the_frames_before_did_not_show() -> None:
     assert kept(method, [before, now]) == [4]
     assert kept(method, [now]) == kept(DivPrune(dull=1), [now]), "a stream's first frame"
     assert DivPrune().window == 1
+    known, feats = torch.eye(4)[:3], torch.tensor([[1.0, 0.2, 0, 0], [1.0, 1.0, 1.0, 0]])
+    assert diverse(feats, 1, known).tolist() == [1], "near none of the known, though not far from any"
 
 
 # ToDRE
@@ -315,6 +317,10 @@ def test_as_many_stay_as_stand_out() -> None:
     for most in range(1, 12):
         stay, middle = split(scores, of=400, least=1, most=most)
         assert len(stay) + len(middle) + bool(len(middle)) <= most
+    few = torch.cat((torch.linspace(0.5, 0.9, 9), torch.linspace(0.01, 0.02, 11), torch.tensor([0.1])))
+    stay, middle = split(few, of=1000, least=9)
+    assert (len(stay), len(middle)) == (9, 11), "one is left for the row of the rest"
+    assert merge(torch.ones(21, 2), few, torch.ones(21, 2), stay, middle, sums=False).isfinite().all()
 
 
 def test_centres_take_in_what_is_like_them_and_one_row_the_rest() -> None:
