@@ -55,7 +55,7 @@ class Tap:
     def attend(self, queries: Tensor, bias: Tensor | None = None) -> Tensor:
         """Weights [heads, q, n] of `queries` [heads, q, Dh] over the block's keys; `bias` [n] joins the logits."""
         logits = queries @ self.keys.transpose(1, 2) * self.keys.shape[2] ** -0.5
-        return (logits if bias is None else logits + bias).softmax(-1)
+        return (logits if bias is None else logits + bias).softmax(-1)  # type: ignore[no-any-return]
 
     def weights(self, bias: Tensor | None = None) -> Tensor:
         """The whole map [heads, n, n]: rows are queries. `maps` needs less memory."""

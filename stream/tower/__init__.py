@@ -64,7 +64,11 @@ class Tower(Protocol):
     its frames."""
 
     paper: ClassVar[Paper]
-    share: float  # of the attention weights of a head that are kept, the largest; 1.0 is all, and the fast kernel
+
+    @property
+    def share(self) -> float:
+        """Of the attention weights of a head that are used, the largest; 1.0 is all, and the fast kernel."""
+        ...
 
     def start(self, embeddings: Tensor, grid: tuple[int, int], blocks: int) -> Thinning | None:
         """A frame begins: patch `embeddings` [P, C] before the first of `blocks` blocks. None: it is left whole."""

@@ -25,7 +25,7 @@ class Gtp(Tower):
     `keep`: share of the patches that is left at the end.
     `first`: the first such block, a share of the tower's depth.
     `alpha`: how much of what it holds a patch passes on.
-    `share`: of the attention weights of a head that are used, the largest; 1 is all.
+    `share`: of the attention weights of a head that are used, the largest; 1 is all, and the fastest here.
     `graph`: `spatial` (the 8 around), `semantic` (those most alike) or `mixed` (both).
     `neighbours`: how many are most alike.
     """

@@ -75,7 +75,7 @@ class Semantic:
 
 def pooled(x: Tensor, grid: tuple[int, int], small: tuple[int, int]) -> Tensor:
     """Rows `x` [P, C] of `grid` as means over the cells of a smaller one [k, C]."""
-    return F.adaptive_avg_pool2d(x.T.unflatten(1, grid)[None], small)[0].flatten(1).T
+    return F.adaptive_avg_pool2d(x.T.reshape(1, -1, *grid), small)[0].flatten(1).T
 
 
 def cluster(x: Tensor, seeds: Tensor, rounds: int, temperature: float) -> Tensor:

@@ -62,14 +62,14 @@ def dense(alike: Tensor, temperature: float, weights: Tensor | None = None) -> T
 
 def pruning(places: Tensor, count: int) -> Tensor:
     """W [m, n] of a method that keeps rows `places` [m] of `count`."""
-    return torch.nn.functional.one_hot(places, count).float()
+    return torch.eye(count, device=places.device)[places]
 
 
 def merging(owner: Tensor, sizes: Tensor) -> Tensor:
     """W [m, n] of a method that takes the mean, by `sizes` [n], of rows with the same `owner` [n]."""
     owners, where = torch.unique(owner, return_inverse=True)
-    own = (where == torch.arange(len(owners), device=owner.device)[:, None]) * sizes
-    return own / own.sum(1, keepdim=True)
+    same: Tensor = (where == torch.arange(len(owners), device=owner.device)[:, None]) * sizes
+    return same / same.sum(1, keepdim=True)
 
 
 def transform(mix: Tensor, x: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,7 @@ ALL = {  # options under which nothing leaves
     "tempme": {"early": 0, "late": 0},
     "stvit": {"keep": 1},
 }
-LEFT = {  # options, and how many of the 24 rows are left at the end
+LEFT: dict[str, tuple[dict[str, Any], int]] = {  # options, and how many of the 24 rows are left at the end
     "none": ({}, 24),
     "uniform": ({"keep": 0.5, "depths": [0.1, 0.5]}, 6),
     "random": ({"keep": 0.5, "depths": [0.1, 0.5]}, 6),

@@ -36,6 +36,12 @@ def noise(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def tapped(seed: int, count: int = 24, scale: float = 1.0) -> Tap:
+    """Two heads of noise."""
+    queries, keys, values = (noise(2, count, 4, seed=seed + own) * scale for own in range(3))
+    return Tap.of(queries, keys, values)
+
+
 # GTP-ViT: numbers of Ackesnal/GTP-ViT (97a1178), models_v3.py, without CLS
 
 
@@ -75,13 +81,13 @@ def test_gtp_scales_by_hand() -> None:
 
 
 def test_gtp_without_propagation_prunes_by_its_score() -> None:
-    feats, states = noise(24, 8), (noise(2, 24, 4, seed=2), noise(2, 24, 4, seed=3), noise(2, 24, 4, seed=4))
+    feats, tap = noise(24, 8), tapped(2)
     thinning = gtp.Gtp(keep=0.5, first=0.99, alpha=0.0).start(feats, (4, 6), 4)
     assert thinning is not None
     patches = Patches.whole(feats)
     for block in range(4):
-        patches = thinning.thin(block, patches, Tap.of(*states))
-    kept = top(gtp.mixed_max(Tap.of(*states).weights()), 12)
+        patches = thinning.thin(block, patches, tap)
+    kept = top(gtp.mixed_max(tap.maps()), 12)
     assert torch.equal(patches.feats, feats[kept])
     assert patches.sizes.tolist() == [1.0] * 12
 
@@ -130,8 +136,7 @@ def test_flowcut_ends_at_its_target(blocks: int, target: int) -> None:
     patches = Patches.whole(torch.arange(24.0)[:, None])
     for block in range(blocks):
         count = len(patches.feats)
-        states = (noise(2, count, 4, seed=block + own) * 3 for own in (1, 2, 3))
-        patches = thinning.thin(block, patches, Tap.of(*states))
+        patches = thinning.thin(block, patches, tapped(block, count, 3.0))
         if (blocks - block - 1) % 2:
             assert len(patches.feats) == count
     rows = patches.feats[:, 0].tolist()
@@ -193,7 +198,7 @@ def test_zerotprune_drops_copies_first_and_their_twin_stands_for_them() -> None:
 
 def test_transforming_reproduces_pruning() -> None:
     patches, where = Patches.whole(noise(24, 8)), corners((4, 6), CPU)
-    fewer, _ = Uniform().fewer(patches, Tap.of(*(noise(2, 24, 4),) * 3), 9, At(0.5, where))
+    fewer, _ = Uniform().fewer(patches, tapped(1), 9, At(0.5, where))
     places = torch.tensor([patches.feats.tolist().index(row) for row in fewer.feats.tolist()])
     feats, sizes = transforming.transform(transforming.pruning(places, 24), patches.feats, patches.sizes)
     assert torch.equal(feats, fewer.feats)
@@ -225,7 +230,7 @@ def test_transforming_sharply_is_pruning_to_anchors_and_their_copies() -> None:
 def test_transforming_shares_out_everything(count: int, temperature: float, weighted: bool) -> None:
     patches = replace(Patches.whole(noise(24, 8)), sizes=torch.arange(24) % 3 + 1.0)
     method = transforming.Transforming(temperature=temperature, weighted=weighted)
-    tap = Tap.of(*(noise(2, 24, 4, seed=own) for own in (2, 3, 4)))
+    tap = tapped(2)
     fewer, where = method.fewer(patches, tap, count, At(0.5, corners((4, 6), CPU)))
     assert fewer.feats.shape == (count, 8)
     assert where.shape == (count, 2)
@@ -304,7 +309,7 @@ def test_stvit_gives_back_more_with_more_tokens() -> None:
 
 
 def test_a_tap_of_some_rows_is_as_if_there_were_no_others() -> None:
-    tap, rows = Tap.of(*(noise(2, 24, 4, seed=own) for own in (1, 2, 3))), torch.tensor([0, 3, 4, 9, 20])
+    tap, rows = tapped(1), torch.tensor([0, 3, 4, 9, 20])
     part = tap.weights()[:, rows][:, :, rows]
     torch.testing.assert_close(tap.only(rows).weights(), part / part.sum(2, keepdim=True))
     bias = wave(24)
