@@ -84,11 +84,11 @@ def split(scores: Tensor, of: int | None = None, least: int = 0, most: int | Non
     Source: token_recycling_with_text_in_vision_and_clustring of llava/model/multimodal_encoder/clip_encoder.py in
     banjiuyufen/Recoverable-Compression, its text without a say.
     """
-    limit = len(scores) if most is None else most
+    limit = len(scores) if most is None else min(most, len(scores))
     stay = top(scores, min(max(_share(scores, STAND_OUT, len(scores)), least), limit))
     others = torch.ones(len(scores), dtype=torch.bool, device=scores.device).index_fill(0, stay, False)
     rest = others.nonzero()[:, 0]
-    centres = min(_share(scores[rest], CENTRES, len(stay) if of is None else of), limit - len(stay) - 1, len(rest) - 1)
+    centres = min(_share(scores[rest], CENTRES, len(stay) if of is None else of), limit - len(stay) - 1)
     order = torch.argsort(scores[rest], descending=True, stable=True)
     return stay, rest[order[: max(0, centres)]]
 
