@@ -140,6 +140,8 @@ def test_in_a_stream_what_stayed_the_same_is_left_out() -> None:
     assert made.places is not None
     assert made.places.tolist() == [3, 7]
     assert torch.equal(made.feats, moved[[3, 7]])
+    again = HoliTom(dull=8).reduce(seen([still, still, moved, moved], (4, 4)))
+    assert torch.equal(again.feats, made.feats), "the segment's first frame does not hold them"
     assert len(HoliTom(dull=8).reduce(seen([still] * 16, (4, 4))).feats) == 1, "a picture that stays costs one token"
 
 
