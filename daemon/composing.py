@@ -15,13 +15,13 @@ from typing import Any
 
 from daemon.settings import Settings
 from daemon.stack import Method
-from stream import reduce
+from stream import carrier, reduce
 from stream.reduce import ATTENTION, GRID
 from stream.reduce.dull import Dull
 
 _WORDS = {GRID: "the token grid", ATTENTION: "the tower's attention, one score a patch"}
 _POOLING = ("m3", "recoverable", "tdc", "tsllava")  # reducers after which nobody knows where a token stood
-_BY_PLACE = ("quota", "ppllava", "freevideo")  # of focus: go by where tokens stand on the frame's grid
+_BY_PLACE = ("quota", "ppllava", "freevideo", "bvllm")  # of focus: go by where tokens stand on the frame's grid
 _SCORELESS = ("all", "stride")  # gates of which every frame they keep has the score 1.0
 
 
@@ -141,3 +141,10 @@ def _focus(settings: Settings, reducers: Sequence[Chosen]) -> Iterator[str]:
                 f"{focus.key}: goes by where tokens stood in the frame, which {item.key} leaves of no frame (keen: "
                 f"{item.method.keen}); set keen: 0, choose a reducer that picks tokens, or memory.focus: uniform"
             )
+    carries = carrier.make(settings.model.carrier)
+    if focus.name in _BY_PLACE and carries.companions and not carries.attentive:
+        yield (
+            f"{focus.key}: goes by where tokens stood in the frame, and companions of model.carrier."
+            f"{next(iter(settings.model.carrier))} stood nowhere; choose model.carrier: mean or plus, or "
+            "memory.focus: uniform"
+        )

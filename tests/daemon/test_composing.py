@@ -90,6 +90,7 @@ REFUSED = {
     "focus on nothing": ("memory: {focus: uniform, focus_tokens: 8, detail_frames: 0}", "memory.focus.uniform: chooses among the newest frames' visual tokens, and memory.detail_frames: 0 keeps none; set memory.focus: all, or keep some frames"),
     "a limit for all": ("memory: {focus_tokens: 8}", "memory.focus_tokens: 8, but memory.focus.all reads all; choose memory.focus: uniform"),
     "places are lost": ("model: {reduce: {m3: {keen: 4}}}\nmemory: {focus: quota, focus_tokens: 8}", "memory.focus.quota: goes by where tokens stood in the frame, which model.reduce.0.m3 leaves of no frame (keen: 4); set keen: 0, choose a reducer that picks tokens, or memory.focus: uniform"),
+    "companions without a place": ("model: {carrier: codes}\nmemory: {focus: freevideo, focus_tokens: 8}", "memory.focus.freevideo: goes by where tokens stood in the frame, and companions of model.carrier.codes stood nowhere; choose model.carrier: mean or plus, or memory.focus: uniform"),
     "stretched to nowhere": ("model: {rope_scale: 4}\nmemory: {positions: equal}", "model.rope_scale: 4 makes positions reach further, and memory.positions: equal has one for all that is remembered; leave one of them out"),
     "two at once": ("model: {reduce: [loose, m3]}\nmemory: {focus: uniform}", f"{GRID_GONE}; memory.focus.uniform: reads all"),
 }  # fmt: skip
@@ -113,6 +114,8 @@ ALLOWED = {
     "a focus": "memory: {focus: uniform, focus_tokens: 8}",
     "places of all but dull frames": "model: {reduce: m3}\nmemory: {focus: quota, focus_tokens: 8}",
     "places of what was picked": "model: {reduce: {uniform: {keen: 4}}}\nmemory: {focus: quota, focus_tokens: 8}",
+    "places of companions that were tokens": "model: {carrier: plus}\nmemory: {focus: quota, focus_tokens: 8}",
+    "companions, and a focus that asks for no place": "model: {carrier: codes}\nmemory: {focus: qtsplus, focus_tokens: 8}",
     "equal positions": "memory: {positions: equal}",
     "every stage": "model: {tower: random, reduce: [{m3: {keen: 4}}], carrier: plus, prefill: random}\nmemory: {focus: random, focus_tokens: 4}",
 }
