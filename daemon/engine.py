@@ -211,7 +211,8 @@ class Engine:
             self.counters.count("absorbed", len(frames))
         for name, camera in self.cameras.items():
             spans = camera.bank.spans
-            ends = (spans[0].first_s, spans[-1].last_s) if spans else (None, None)
+            first_s = min((span.first_s for span in spans), default=None)  # a merged span may reach back before others
+            ends = first_s, max((span.last_s for span in spans), default=None)
             self._snapshot[name] = (len(spans), *ends)
 
     def _take_frames(self) -> list[Frame]:

@@ -185,8 +185,8 @@ class MemoryBank:
             digests=self._digests[slots],
             count=len(read),
             now_s=now_s,
-            held_from_s=held[0].span.first_s if held else None,
-            held_to_s=held[-1].span.last_s if held else None,
+            held_from_s=min((entry.span.first_s for entry in held), default=None),
+            held_to_s=max((entry.span.last_s for entry in held), default=None),
             newest_frame=self._newest_frame,
             evicted=self.evicted,
         )
