@@ -36,6 +36,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
 # -- what is made of a choice
 
 
+POOLING = {"videoxl2", "bvllm", "f2c"}  # a group is named by its newest frame
 GROWN = st.lists(st.floats(0, 9, width=16), min_size=14, max_size=14)
 
 
@@ -124,7 +125,9 @@ def test_any_search_is_in_time_order_in_range_and_within_its_room(
     assert numbers == sorted(set(numbers)), "time order, nothing twice"
     assert len(numbers) == found.count <= room
     assert all(moment.span.overlaps(span.since_s, span.until_s) for moment in found.moments)
-    assert found.recalled == len(set(numbers) - set(made_up.bank.frames))
+    outside = len(set(numbers) - set(made_up.bank.frames))
+    assert found.recalled == outside or name in POOLING, "a mean counts if any of it came from the archive"
+    assert outside <= found.recalled <= found.count
     assert found.source[: found.count].tolist() == list(range(found.count))
     assert len(found.source) == len(found.past) == found.past.keys.shape[2] == found.past.values.shape[2]
     assert (len(found.past) - found.count) % GEO.visual == 0
@@ -133,8 +136,22 @@ def test_any_search_is_in_time_order_in_range_and_within_its_room(
     assert numbers or not there or span != EVER, "whoever asks of ever reads something"
     where = made_up.bank.policy.positions.carriers([moment.span for moment in found.moments], NOW_S)
     assert torch.equal(found.past.positions[: found.count], where)
-    if by == {"fifo": {}}:
+    if by == {"fifo": {}} and name not in POOLING:
         same(found, replace(made_up.only(numbers).fork(now_s=NOW_S), recalled=found.recalled))
+
+
+def test_carriers_that_are_read_as_one_are_their_mean(archive: Archive) -> None:
+    """Of bank and archive; under the newest one's name, over the time of all."""
+    made_up = world(archive, 12, (), (4, 0, "compact"))
+    found = made_up.search(recall.make({"videoxl2": {"block": 2, "dense": 0}}), room=6)
+    assert frames(found) == [0, 1, 5, 9, 10, 11]
+    assert found.recalled == 4
+    for place, group in ((2, made_up.seen[2:6]), (3, made_up.seen[6:10])):
+        for got, name in ((found.past.keys, "keys"), (found.past.values, "values")):
+            wanted = torch.stack([getattr(item, name) for item in group]).mean(0)
+            assert torch.allclose(got[:, :, place], wanted, atol=1e-6)
+        span = found.moments[place].span
+        assert (span.first_s, span.last_s) == (group[0].span.first_s, group[-1].span.last_s)
 
 
 def test_an_empty_bank_reads_what_the_archive_has(archive: Archive) -> None:
