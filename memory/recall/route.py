@@ -54,5 +54,9 @@ class Route(Method):
         """See Recall."""
         return self._past().select(asked, rows, room)
 
+    def groups(self, asked: Asked, rows: Rows, room: int) -> Sequence[Sequence[int]]:
+        """See Recall."""
+        return self._past().groups(asked, rows, room)
+
     def _past(self) -> Recall:
         return make(self.past)

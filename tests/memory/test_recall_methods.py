@@ -113,6 +113,11 @@ def test_videoxl2_pools_as_an_average_pool_does() -> None:
     assert torch.allclose(ours, theirs, atol=1e-6)
 
 
+def test_route_pools_where_its_method_does() -> None:
+    options: dict[str, Any] = {"videoxl2": {"block": 4, "dense": 1}}
+    assert groups("route", [0.0] * 48, 24, past=options) == groups("videoxl2", [0.0] * 48, 24, block=4, dense=1)
+
+
 # -- VideoStreaming
 
 
