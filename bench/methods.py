@@ -25,7 +25,7 @@ import queue
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from methods_page import page, plot, show
 from methods_play import Known, Result, kind, play
 from methods_result import summary
 from methods_rows import BUDGETS, STAGES, Row, every, prepared
+from methods_rules import play_rules
 from probes import meant
 from streams import Asked, Balance, Plan, Stream, draw, questions
 from systems import Watch, answer, once
@@ -53,7 +54,7 @@ BESIDE = ("blind", "window4", "uniform", "full")  # taken once, on the streams t
 BRIEF = (Plan("busy", 6, 4, 14),)
 LONG = (Plan("minutes", 2, 4, 12),)
 PLANS = {  # streams by stage; those that look far back have longer ones as well
-    **dict.fromkeys(("gate", "tower", "reduce", "carrier", "prefill", "focus"), BRIEF),
+    **dict.fromkeys(("gate", "tower", "reduce", "carrier", "prefill", "focus", "rules"), BRIEF),
     **dict.fromkeys(("retain", "recall"), BRIEF + LONG),
 }
 QUICK = (Plan("busy", 1, 1, 6),)
@@ -97,12 +98,13 @@ class Found:
 # -- preparing ---------------------------------------------------------------------------------------------------------
 
 
-def streams(stages: Sequence[str], px: int, *, quick: bool) -> dict[str, list[Show]]:
-    """Streams and questions of every stage; stages with the same plans share them."""
+def streams(stages: Sequence[str], px: int, most: int | None, *, quick: bool) -> dict[str, list[Show]]:
+    """Streams and questions of every stage, at most so many of a kind; stages with the same plans share them."""
     made: dict[tuple[Any, ...], list[Show]] = {}
     found: dict[str, list[Show]] = {}
     for stage in stages:
         plans, bare = (QUICK if quick else PLANS[stage]), stage == "gate"
+        plans = tuple(replace(plan, streams=min(plan.streams, most or plan.streams)) for plan in plans)
         if (plans, bare) not in made:
             make: Callable[[str, int, int], Stream] = street if bare else draw
             made[plans, bare] = list(_shows(plans, make, px))
@@ -143,7 +145,7 @@ def rig(args: argparse.Namespace) -> Rig:
     failed |= unbuilt
     rows = {stage: [row for row in own if row.key in cores] for stage, own in rows.items()}
     shown = [] if args.quick else clips(args.videos, px)
-    return Rig(core, model, rows, cores, streams(stages, px, quick=args.quick), shown, failed, tuned)
+    return Rig(core, model, rows, cores, streams(stages, px, args.streams, quick=args.quick), shown, failed, tuned)
 
 
 def brief(rows: Sequence[Row]) -> list[Row]:
@@ -155,12 +157,14 @@ def brief(rows: Sequence[Row]) -> list[Row]:
 def units(made: Rig, geometries: Sequence[str]) -> list[Unit]:
     """All that is to be measured; what takes longest comes first."""
     stages = list(made.rows)
-    found: list[Unit] = [("cost", stage, geometry) for geometry in geometries for stage in stages if stage != "gate"]
+    found: list[Unit] = [
+        ("cost", stage, geometry) for geometry in geometries for stage in stages if stage not in ("gate", "rules")
+    ]
     found += [("play", stage, number) for stage in stages for number in range(len(made.shows[stage]))]
     shared = next((stage for stage in stages if stage != "gate"), None)
     if shared is not None:
         found += [("beside", shared, number) for number in range(len(made.shows[shared]))]
-    filmed = [stage for stage in stages if stage != "gate"]
+    filmed = [stage for stage in stages if stage not in ("gate", "rules")]
     found += [("clip", stage, number) for stage in filmed for number in range(len(made.clips[:CLIPS]))]
     if made.clips and "gate" in stages:
         found.append(("gates", "gate", 0))
@@ -185,7 +189,10 @@ def measure(made: Rig, unit: Unit) -> Found:
         found.played = play(rows, made.cores, made.clips[int(which)].frames, {})
     else:
         stream, asked = made.shows[stage][int(which)]
-        found.played = play(rows, made.cores, stream.frames, asked)
+        if stage == "rules":
+            found.played = play_rules(rows, made.cores[rows[0].key], stream)
+        else:
+            found.played = play(rows, made.cores, stream.frames, asked)
     found.seconds = time.process_time() - began_s
     return found
 
@@ -269,7 +276,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Everything but the printing. Raises LongwatchError."""
     began_s = time.monotonic()
     made = rig(args)
-    geometries = () if args.quick else GEOMETRIES
+    geometries = [name for name in GEOMETRIES if name in (args.costs or ()) or (args.costs is None and not args.quick)]
     found = run_all(made, units(made, geometries), args.processes)
     return {
         "bench": "methods",
@@ -291,7 +298,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", action="append", choices=STAGES, help="these only, may be given again; default: all")
     parser.add_argument("--checkpoint", default="tiny", help="`tiny`, a directory or a hub id: whose answers count")
-    parser.add_argument("--quick", action="store_true", help="one budget, one stream, no costs: less than a minute")
+    parser.add_argument("--quick", action="store_true", help="one budget, one stream, no costs: about a minute")
+    parser.add_argument("--streams", type=int, help="at most so many of a kind; default: 6 busy ones, 2 long ones")
+    parser.add_argument("--costs", nargs="*", choices=GEOMETRIES, help="measured on these; default: both, quick: none")
     parser.add_argument("--processes", type=int, default=1, help="that share the work; give each a core")
     default = Path(__file__).resolve().parents[2] / "shared" / "videos"
     parser.add_argument(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from methods_math import cosine
 from methods_play import Known
-from methods_rows import FAULTS, Row
+from methods_rows import FAULTS, RECENT, Row
 from torch import Tensor
 
 from daemon.core import Core
@@ -39,7 +39,6 @@ from tests.models import WORDS
 
 SPANS = {"tower": ("tower",), "reduce": ("carrier",), "carrier": ("carrier", "language"), "prefill": ("language",)}
 FILED = 512  # rows of the archive that a search looks at
-RECENT = 4  # newest frames at full detail, the daemon's default
 TURNS = 7  # times that a choice is made
 NOISE = 0.02  # of a token's own size, on frames that stand for earlier ones
 QUESTION = "what passed first?"
@@ -110,6 +109,13 @@ class Costs:
         self.pictures = pictures(self.plain.geometry.image_px, frames)
         self.whole: dict[str, list[float]] = {}  # by stage: the hidden state of the unreduced run
 
+    def see(self, cores: Iterable[Core]) -> None:
+        """Every picture once, with all the attention that the reducers of `cores` read."""
+        depth = self.plain.geometry.tower_blocks
+        self.model = Known(self.plain, sorted({block for core in cores for block in core.encoder.reduce.blocks(depth)}))
+        for frame in self.pictures:
+            self.model.encode(frame.image[None])
+
     def measure(self, row: Row, core: Core) -> Measured:
         """Costs of one row; `core` was built for any model. Rows of a stage begin with the one that changes nothing."""
         scheme = TABLE["compact"](len(self.plain.system()), self.plain.geometry.visual)
@@ -130,13 +136,14 @@ class Costs:
         self._look_back(encoder.reduce)
         bank = replace(core, encoder=encoder).bank("street")
         took, whole, tokens, tails = [], [], [], []
-        for frame in self.pictures:
+        shown = self.pictures if model is self.model or self.geometry == "tiny" else self.pictures[:1]
+        for frame in shown:
             begun = len(recorder.spans)
             carrier = encoder.absorb([bank.work(frame)])[0]
             bank.add(carrier)
             spans = {span.name: span.lasted_ns / 1e6 for span in recorder.spans[begun:]}
             took.append(sum(spans[name] for name in SPANS[row.stage]))
-            whole.append(sum(spans[name] for name in ("tower", "carrier", "rotate", "language")))
+            whole.append(sum(spans[name] for name in ("tower", "carrier", "rotate", "language")))  # tower: see Known
             tokens.append(len(carrier.detail))
             tails.append(1 + (0 if carrier.companions is None else len(carrier.companions)))
         geo = self.plain.geometry
@@ -144,7 +151,7 @@ class Costs:
         kept = {"tower": statistics.fmean(left or [patches]), "carrier": statistics.fmean(tails)}
         out = kept.get(row.stage, statistics.fmean(tokens))
         size = geo.carrier_bytes if row.stage != "tower" else 4 * self._tower_width()
-        view = bank.fork(now_s=self.pictures[-1].wall_s)
+        view = bank.fork(now_s=shown[-1].wall_s)
         return {
             "tokens_in": patches if row.stage == "tower" else float(geo.visual),
             "tokens_out": out,
@@ -282,15 +289,16 @@ def left(method: Tower, model: Model, frame: Frame) -> float:
 
 
 def measured(
-    costs: Costs, rows: Sequence[Row], cores: Mapping[str, Core], seen: Callable[[], None] = lambda: None
+    costs: Costs, rows: Sequence[Row], cores: Mapping[str, Core]
 ) -> tuple[dict[str, Measured], dict[str, str]]:
     """Costs of rows by key, and why the others have none."""
     found: dict[str, Measured] = {}
     failed: dict[str, str] = {}
+    if any(row.stage in SPANS and row.stage != "tower" for row in rows):
+        costs.see(cores[row.key] for row in rows)
     for row in rows:
         try:
             found[row.key] = costs.measure(row, cores[row.key])
         except FAULTS as error:
             failed[row.key] = f"{type(error).__name__}: {error}"[:300]
-        seen()
     return found, failed

@@ -17,6 +17,7 @@ HEADS = {
     "retain": "who leaves a full bank; budget: carriers that it holds",
     "recall": "what a question reads of bank and archive; budget: carriers",
     "focus": "what a question reads of the newest frames' visual tokens; budget: tokens",
+    "rules": "what standing questions read, several at a time; budget: share of the remembered keys",
 }
 UNITS = (("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9))
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:gray")
@@ -313,10 +314,13 @@ COSTS = {
     "retain": "bytes held",
     "recall": "bytes that a question reads",
     "focus": "bytes that a question reads",
+    "rules": "eight questions, ms of one core",
 }
 
 
 def cost_of(row: Table) -> float:
     """What is drawn along the picture's axis: a whole frame's time where the stage changes that, else what is kept."""
-    name = {"gate": "tokens_out", "retain": "bytes", "recall": "bytes", "focus": "bytes"}.get(row["stage"], "frame_ms")
+    name = {"gate": "tokens_out", "retain": "bytes", "recall": "bytes", "focus": "bytes", "rules": "ms"}.get(
+        row["stage"], "frame_ms"
+    )
     return max(float(row.get(name) or 0.0), 1e-3)

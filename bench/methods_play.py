@@ -47,10 +47,13 @@ SEEN_ONCE = 2048  # pictures whose visual tokens are kept
 
 
 class Known:
-    """A model that sees a picture once for each set of taps, where no tower method changes it. All else is its own."""
+    """A model that sees a picture once, where no tower method changes it. All else is its own.
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    `taps`: blocks whose attention is kept of every picture; others are computed when they are asked for.
+    """
+
+    def __init__(self, model: Model, taps: Sequence[int] = ()) -> None:
+        self._model, self._taps = model, tuple(taps)
         self._known: dict[tuple[bytes, tuple[int, ...]], VisualTokens] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -60,18 +63,19 @@ class Known:
         """See `stream.model.Model.encode`."""
         if tower is not None:
             return self._model.encode(images, tower, taps)
-        keys = [(hashlib.blake2b(image.tobytes(), digest_size=16).digest(), tuple(taps)) for image in images]
+        blocks = self._taps if set(taps) <= set(self._taps) else tuple(taps)
+        keys = [(hashlib.blake2b(image.tobytes(), digest_size=16).digest(), blocks) for image in images]
         for key, image in zip(keys, images, strict=True):
             if key not in self._known:
                 if len(self._known) >= SEEN_ONCE:
                     self._known.clear()
-                self._known[key] = self._model.encode(image[None], None, taps)[0]
-        return [_afresh(self._known[key]) for key in keys]
+                self._known[key] = self._model.encode(image[None], None, blocks)[0]
+        return [_afresh(self._known[key], taps) for key in keys]
 
 
-def _afresh(tokens: VisualTokens) -> VisualTokens:
-    """The same tokens; what a tap keeps once it was read belongs to one reader."""
-    return replace(tokens, taps={block: copy(tap) for block, tap in tokens.taps.items()}) if tokens.taps else tokens
+def _afresh(tokens: VisualTokens, taps: Sequence[int]) -> VisualTokens:
+    """The same tokens with these taps; what a tap keeps once it was read belongs to one reader."""
+    return replace(tokens, taps={block: copy(tokens.taps[block]) for block in taps}) if tokens.taps else tokens
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from methods_math import BASELINES, Cell, Gain, best, frontier, paired
-from methods_rows import ALL, BASELINE, BUDGETS, OWN, Row, every, paper
+from methods_rows import ALL, BASELINE, BUDGETS, IDENTITY, OWN, Row, every, paper
 
 from daemon.settings import parse
 
@@ -138,8 +138,8 @@ def defaults(table: list[Table], pool: Pool, stage: str, rows: Sequence[Row]) ->
 def default(stage: str) -> str:
     """The method that the daemon has by default."""
     settings = parse({"cameras": {"street": {"url": "file"}}}, "")
-    if stage == "gate":
-        return next(iter(settings.gate[-1]))
+    if stage in ("gate", "rules"):
+        return next(iter(settings.gate[-1])) if stage == "gate" else IDENTITY[stage]
     section = settings.memory if stage in ("retain", "recall", "focus") else settings.model
     spec = getattr(section, stage)
     return next(iter(spec if isinstance(spec, dict) else spec[-1]))

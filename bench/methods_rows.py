@@ -4,6 +4,7 @@
     reduce   visual tokens that a frame keeps                    carrier  companions of a carrier
     prefill  share of a frame's tokens that reach the last layer retain   carriers that the bank holds
     recall   carriers that a question reads                      focus    recent visual tokens that a question reads
+    rules    share of the remembered keys that standing questions read
 
 A method of which a stage's budget does not say how to ask for it stands once, with its defaults, at budget `own`.
 `ALL` is the budget of the row that leaves everything as it is.
@@ -30,16 +31,23 @@ FAULTS = (
     *(TypeError, ValueError),
 )
 ALL, OWN = "all", "own"
-STAGES = ("gate", "tower", "reduce", "carrier", "prefill", "retain", "recall", "focus")
+STAGES = ("gate", "tower", "reduce", "carrier", "prefill", "retain", "recall", "focus", "rules")
 PACKAGES = {
     **{stage: f"stream.{stage}" for stage in ("gate", "tower", "reduce", "carrier", "prefill")},
-    **{stage: f"memory.{stage}" for stage in ("retain", "recall", "focus")},
+    **{stage: f"memory.{stage}" for stage in ("retain", "recall", "focus", "rules")},
 }
 SECTION = {
     **dict.fromkeys(("tower", "reduce", "carrier", "prefill"), "model"),
     **dict.fromkeys(("retain", "recall", "focus"), "memory"),
 }
-IDENTITY = {"gate": "all", "carrier": "mean", "retain": "fifo", "recall": "all", "focus": "all"}  # else `none`
+IDENTITY = {
+    "gate": "all",
+    "carrier": "mean",
+    "retain": "fifo",
+    "recall": "all",
+    "focus": "all",
+    "rules": "each",
+}  # else `none`
 BASELINE = {"gate": "stride"}  # the plain choice at an equal budget; else `uniform`
 BUDGETS: dict[str, dict[str, tuple[str, ...]]] = {
     "tiny": {
@@ -51,6 +59,7 @@ BUDGETS: dict[str, dict[str, tuple[str, ...]]] = {
         "retain": ("24", "16", "8"),
         "recall": ("32", "16", "8"),
         "focus": ("16", "8", "4"),
+        "rules": ("50 %", "25 %", "10 %"),
     },
     "0.5b": {
         "tower": ("70 %", "50 %", "30 %"),
@@ -63,6 +72,7 @@ BUDGETS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 ENOUGH = 256  # carriers that no stream here exceeds
+RECENT = 4  # newest frames at full detail, the daemon's default
 BANK = 16  # carriers of the bank that recall searches beside
 # what a stage's rows have in common beside the method
 COMMON: dict[str, dict[str, dict[str, Any]]] = {
@@ -163,8 +173,12 @@ def row(stage: str, method: str, budget: str, tuned: Mapping[str, Any] | None = 
     elif stage == "prefill" and known & {"keep", "least"}:
         options = falling(kind(stage, method)(), percent(budget)) if "keep" in known else {"least": percent(budget)}
     elif stage == "recall" and method != "all":
-        options = {"past": {"relevance": {"bank": False}}} if "past" in known else {}
+        options = {"past": {"relevance": {"bank": False}}} if method == "route" else {}
         options |= {"bank": False} if "bank" in known else {"carriers": int(budget)} if "carriers" in known else {}
+    elif stage == "rules" and "share" in known:
+        options = {"share": percent(budget)}
+    elif stage == "focus" and {"frames", "side"} <= known:
+        options = pooled(int(budget))
     elif stage != "retain" and (stage != "focus" or method == "all"):
         return None
     more = {"retain": {"carriers": int(budget)}, "focus": {"focus_tokens": int(budget)}} if budget.isdigit() else {}
@@ -184,6 +198,14 @@ def falling(method: Any, share: float) -> dict[str, Any]:
         return {"keep": share}
     count = len(method.keep)
     return {"keep": [round(share ** ((place + 1) / count), 4) for place in range(count)]}
+
+
+def pooled(room: int) -> dict[str, int]:
+    """Windows of a method that pools the newest frames: as many as `room` holds, of as many frames as may be."""
+    sides = [(frames, side) for frames in range(1, RECENT + 1) for side in range(1, room + 1)]
+    fitting = [(frames * side * side, frames, side) for frames, side in sides if frames * side * side <= room]
+    _, frames, side = max(fitting)
+    return {"frames": frames, "side": side}
 
 
 def percent(budget: str) -> float:
