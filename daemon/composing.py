@@ -48,6 +48,8 @@ def clashes(settings: Settings) -> Iterator[str]:
     yield from _budgets(reducers)
     yield from _dull(settings, reducers)
     yield from _focus(settings, reducers)
+    if settings.memory.recover and settings.archive.enabled:
+        yield "memory.recover: true brings back roughly what archive.enabled: true has as it was; choose one of them"
     scale = settings.model.rope_scale
     if scale > 1 and settings.memory.positions == "equal":
         yield (

@@ -46,7 +46,7 @@ class Core:
         """What questions read; with a `reader` of the archive, from there too."""
         room = self.policy.budget.carriers + self.recalled
         how = How(self.policy.positions, Limits(room))
-        return Recaller(self.recall, how, reader, self.sight)
+        return Recaller(self.recall, how, reader, self.sight, self.recalled)
 
     def bank(self, camera: str) -> MemoryBank:
         """An empty memory for one camera."""
@@ -87,6 +87,7 @@ def build(settings: Settings, model: Model | None = None) -> Core:
         seed=memory.seed,
         companions=carries.companions,
         before=passes.before,
+        recover=memory.recover,
     )
     encoder = Encoder(
         model,

@@ -13,7 +13,10 @@ from memory.archive import ArchiveError, Reader
 from memory.focus import Focus
 from memory.focus.apply import focused
 from memory.recall import Asked, Recall
+from memory.recall.recovered import recovered
+from memory.recall.route import PAST
 from memory.recall.search import EVER, How, Range, search
+from memory.recover import Recovery
 from memory.view import MemoryView
 
 
@@ -30,8 +33,11 @@ class Recaller:
     """One method over the banks' views and, where there is one, the archive behind `reader`; then, with `sight`, fewer
     visual tokens."""
 
-    def __init__(self, method: Recall, how: How, reader: Reader | None = None, sight: Sight | None = None) -> None:
+    def __init__(
+        self, method: Recall, how: How, reader: Reader | None = None, sight: Sight | None = None, back: int = 0
+    ) -> None:
         self.method, self.how, self.sight = method, how, sight
+        self.back = back  # carriers that come back by their tiny keys, where there is no archive
         self._reader = reader if method.reaches else None
         self._pool = ThreadPoolExecutor(1, "recall") if self._reader is not None else None
 
@@ -78,6 +84,8 @@ class Recaller:
         alone = self.method.looks and self._reader is None  # no archive: the bank is all there is
         if not alone and (how.range != EVER or self.method.wants(asked)):
             found = search(self.method, view, asked, self._reader, how)
+        if self._reader is None and found.left and PAST.search(asked.text.lower()):
+            found = recovered(found, self.back, how, Recovery())
         if self.sight is not None:
             found = focused(self.sight.method, found, asked, self.sight.room, self.sight.grid)
         extent = None if self._reader is None else self._reader.extent(view.camera)

@@ -98,6 +98,11 @@ class MemorySettings(Section):
     focus_tokens: int | None = Field(
         None, ge=1, description="of these tokens a question reads at most so many; null: all of them"
     )
+    recover: bool = Field(
+        False,
+        description="without an archive: of what left the memory, `recalled` carriers are read as what stayed recalls "
+        "of them, by tiny keys; see HoT in methods.md",
+    )
     seed: int = Field(0, description="of methods that draw by chance")
 
     _method = field_validator("retain", "recall", "focus", mode="before")(as_method)

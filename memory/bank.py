@@ -18,6 +18,7 @@ from torch import Tensor
 
 from memory.detail import Detail, Item
 from memory.parts import Parts
+from memory.recover import Recovery
 from memory.retain import Choice, Retain, Rows
 from memory.snapshot import State, remainder
 from memory.view import MemoryView, Moment
@@ -46,6 +47,7 @@ class Policy:
     positions: Positions
     seed: int = 0
     companions: int = 0  # at most, a carrier: see stream/carrier
+    recover: bool = False  # tiny keys are kept of carriers that leave: see memory/recover.py
     before: int | None = None  # a frame reads only so many carriers, the newest; None: all
 
 
@@ -64,6 +66,7 @@ class MemoryBank:
         self._free = list(range(size - 1, -1, -1))
         self._detail = Detail(geometry, policy.budget.detail_frames)
         self._companions = Parts(geometry, size, policy.companions)  # by slot
+        self._left = Recovery() if policy.recover else None
         self._rng = torch.Generator().manual_seed(policy.seed)
         self._newest_frame = -1
         self._sealed = False
@@ -189,6 +192,7 @@ class MemoryBank:
             held_to_s=max((entry.span.last_s for entry in held), default=None),
             newest_frame=self._newest_frame,
             evicted=self.evicted,
+            left=() if self._left is None else self._left.within(since_s, until_s),
         )
 
     @torch.inference_mode()
@@ -214,6 +218,8 @@ class MemoryBank:
         self._detail.keep(stays)
         freed = [order[rank] for rank in sorted(gone)]
         self._lane.free(freed)
+        if self._left is not None:
+            self._left.forget(since_s, until_s)
         self._companions.clear(freed)
         for slot in freed:
             self._entries[slot] = None
@@ -317,6 +323,8 @@ class MemoryBank:
         choice = self.policy.retain.choose(rows, self._rng)
         assert 0 <= choice.leaves < len(self._order), "retention never names the newest"
         slot = self._order[choice.leaves]
+        if self._left is not None:
+            self._left.note(frames[choice.leaves], spans[choice.leaves], digests[choice.leaves])
         if choice.into is not None:
             newest = self._take_in(choice, slot, newest)
         self._order.remove(slot)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stream.policy import Paper
+from stream.types import Span
 
 WIDTH = 64  # numbers of a tiny key: 128 bytes in float16, against 12 KB of a carrier of the 0.5B model
 
@@ -51,11 +52,20 @@ def recover(key: Tensor, kept: Tensor, rows: Tensor, temperature: float) -> Tens
     return mean.to(rows.dtype)
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A frame whose carrier left."""
+
+    frame: int
+    span: Span
+    key: Tensor  # float16 [64]
+
+
 @dataclass
 class Recovery:
     """Tiny keys of the frames that left one camera's bank, the newest `most`. Not thread-safe: it belongs to a bank.
 
-    `most`: frames; 136 bytes each.
+    `most`: frames; 152 bytes each.
     `temperature`: of the softmax over cosines; 0.1 rests on a few carriers that look alike.
     `seed`: of the random directions.
     """
@@ -63,7 +73,7 @@ class Recovery:
     most: int = 4096
     temperature: float = 0.1
     seed: int = 0
-    _left: deque[tuple[float, Tensor]] = field(default_factory=deque, init=False, repr=False)
+    _left: deque[Left] = field(default_factory=deque, init=False, repr=False)
 
     paper: ClassVar[Paper] = Paper(
         title="Hourglass Tokenizer for Efficient Transformer-Based 3D Human Pose Estimation",
@@ -81,31 +91,20 @@ class Recovery:
     def __len__(self) -> int:
         return len(self._left)
 
-    def note(self, wall_s: float, digest: Tensor) -> None:
-        """The carrier of a frame with this `digest` [D] leaves. Beyond `most`, the first one noted is given up."""
+    def note(self, frame: int, span: Span, digest: Tensor) -> None:
+        """The carrier of `frame` with this `digest` [D] leaves. Beyond `most`, the first one noted is given up."""
         if len(self._left) == self.most:
             self._left.popleft()
-        self._left.append((wall_s, tiny_keys(digest[None], self.seed)[0]))
+        self._left.append(Left(frame, span, tiny_keys(digest[None], self.seed)[0]))
 
     def forget(self, since_s: float | None, until_s: float | None) -> int:
-        """Keys of frames within [since_s, until_s], wall seconds, None is open, are erased; how many."""
-        stay = [
-            (time, key)
-            for time, key in self._left
-            if (since_s is not None and time < since_s) or (until_s is not None and time > until_s)
-        ]
+        """Keys of frames that touch [since_s, until_s], wall seconds, None is open, are erased; how many."""
+        stay = [left for left in self._left if not left.span.overlaps(since_s, until_s)]
         gone = len(self._left) - len(stay)
         self._left = deque(stay)
         return gone
 
-    def at(self, wall_s: float, digests: Tensor, rows: Tensor) -> tuple[float, Tensor]:
-        """Of the frame that left nearest to `wall_s`: its time, its row; from kept `digests` [n, D], `rows` [n, ...].
-
-        Raises LookupError when no frame left, or nothing is kept.
-        """
-        if not self._left or not len(digests):
-            raise LookupError(
-                f"nothing to recover at {wall_s} s: {len(self._left)} frames left, {len(digests)} are kept"
-            )
-        time, key = min(self._left, key=lambda one: abs(one[0] - wall_s))
-        return time, recover(key, tiny_keys(digests, self.seed), rows, self.temperature)
+    def within(self, since_s: float | None, until_s: float | None) -> tuple[Left, ...]:
+        """Those that touch the range, in the order of their frames."""
+        found = (left for left in self._left if left.span.overlaps(since_s, until_s))
+        return tuple(sorted(found, key=lambda left: left.frame))

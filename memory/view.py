@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from memory.recover import Left
 from stream.kv import Past
 from stream.types import Span
 
@@ -38,7 +39,8 @@ class MemoryView:
     held_to_s: float | None
     newest_frame: int = -1  # number of the newest frame when this view was made: nothing later may be recalled
     evicted: int = 0  # carriers that have left the bank since it began
-    recalled: int = 0  # of `count`, how many came from the archive
+    recalled: int = 0  # of `count`, how many came from the archive, or came back by their tiny keys
+    left: tuple[Left, ...] = ()  # of the asked range, what left the bank, where tiny keys are kept
 
     def __bool__(self) -> bool:
         return len(self.moments) > 0

@@ -157,7 +157,7 @@ def _compose(
     else:
         keys, values, digests = like[:, :, :0], view.past.values[:, :, :0], view.digests[:0]
     ranks = {place: rank for rank, group in enumerate(groups) for place in group}
-    tokens = _detail(view, ranks, how)
+    tokens = detail(view, ranks, how)
     return replace(
         view,
         past=Past.join([Past(keys, values, positions), *(part for part, _, _ in tokens)]),
@@ -219,7 +219,7 @@ def mean(rows: Sequence[Tensor]) -> Tensor:
     return rows[0] if len(rows) == 1 else torch.stack([row.float() for row in rows]).mean(0).to(rows[0].dtype)
 
 
-def _detail(view: MemoryView, ranks: Mapping[int, int], how: How) -> list[tuple[Past, int, Tensor]]:
+def detail(view: MemoryView, ranks: Mapping[int, int], how: How) -> list[tuple[Past, int, Tensor]]:
     """The visual tokens of carriers that stay, moved to their new ranks; with rank and places."""
     found = []
     tokens = range(view.count, len(view.past))

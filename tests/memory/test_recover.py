@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from daemon import core
+from daemon.settings import parse
+from memory.bank import MemoryBank
+from memory.recall import Asked
+from memory.recall.recovered import recovered
+from memory.recall.search import EVER, How, Limits
 from memory.recover import Recovery, directions, recover, tiny_keys, weights
-from stream.types import Frame
+from stream.errors import ConfigError
+from stream.types import Frame, Span
 from tests.models import absorb, make_bank, make_encoder, random_model
 
 ROW_BYTES = 136  # of a left frame: a tiny key and a time
@@ -121,18 +130,68 @@ def test_tiny_keys_keep_angles() -> None:
 
 def test_the_store_is_bounded_finds_by_time_and_forgets() -> None:
     digests, carriers = stream(3, frames=30)
-    store = Recovery(most=10, temperature=1e-4)
+    store = Recovery(most=10)
     for frame in range(20):
-        store.note(float(frame), digests[frame])
+        store.note(frame, Span(float(frame), frame + 0.5), digests[frame])
     assert len(store) == 10  # 10 .. 19
-    time, row = store.at(3.2, digests, carriers)
-    assert time == 10.0
-    torch.testing.assert_close(row, carriers[10])
+    assert [left.frame for left in store.within(None, 12.0)] == [10, 11, 12]
+    back = recover(store.within(None, None)[0].key, tiny_keys(digests), carriers, 1e-4)
+    torch.testing.assert_close(back, carriers[10])
     assert store.forget(12.0, 15.0) == 4
-    assert store.at(14.0, digests, carriers)[0] in (11.0, 16.0)
+    assert [left.frame for left in store.within(11.2, 16.0)] == [11, 16]
     assert store.forget(None, None) == 6
-    with pytest.raises(LookupError, match=r"nothing to recover at 14\.0 s: 0 frames left, 30 are kept"):
-        store.at(14.0, digests, carriers)
+    assert store.within(None, None) == ()
+
+
+def test_a_question_about_the_past_reads_what_left_where_nothing_keeps_it() -> None:
+    """Positions, order and sources are those of a bank that holds them all; what stayed is bit for bit as it was."""
+    model = random_model()
+    encoder, plain = make_encoder(model), make_bank(model, carriers=6, detail=2)
+    bank = MemoryBank(plain.camera, plain.geometry, replace(plain.policy, recover=True))
+    for frame in films(3, 20):
+        absorb(encoder, bank, frame)
+    view = bank.fork(now_s=20.0)
+    assert len(view.left) == bank.evicted == 14
+    how = How(bank.policy.positions, Limits(6))
+    found = recovered(view, 4, how, Recovery())
+    assert (found.count, found.recalled, len(found.source), len(found.places)) == (
+        10,
+        4,
+        len(found.past),
+        len(found.past),
+    )
+    frames = [moment.frame for moment in found.moments]
+    assert frames == sorted(frames)
+    assert (
+        found.past.positions[:10].tolist() == bank.policy.positions.carriers([view.moments[0].span] * 10, 0.0).tolist()
+    )
+    for place, moment in enumerate(view.moments):
+        assert torch.equal(found.past.keys[:, :, frames.index(moment.frame)], view.past.keys[:, :, place])
+    fresh = found.past.keys[:, :, 10:]
+    assert torch.equal(fresh, view.past.keys[:, :, 6:]), "recent detail stays"
+    assert [frames[rank] for rank in found.source[10:].tolist()] == [
+        view.moments[rank].frame for rank in view.source[6:].tolist()
+    ]
+    assert recovered(view, 0, how, Recovery()) is view
+    assert bank.forget(None, None) == 6
+    assert bank.fork(now_s=20.0).left == (), "what is forgotten does not come back"
+
+
+def test_it_is_switched_on_where_there_is_no_archive(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model()
+    monkeypatch.setattr(core, "open_model", lambda *_args, **_options: model)
+    settings = {"cameras": {"door": {"url": "x"}}, "archive": {"enabled": False}}
+    made = core.build(parse({**settings, "memory": {"recover": True, "carriers": 5, "recalled": 3}}, "test"))
+    bank = made.bank("door")
+    for frame in films(4, 12):
+        absorb(made.encoder, bank, frame)
+    view, recaller = bank.fork(now_s=12.0), made.recaller()
+    past = recaller.submit([view], [Asked("what passed first?")], EVER).result()[0]
+    now = recaller.submit([view], [Asked("what is visible now?")], EVER).result()[0]
+    assert (past.count, past.recalled) == (8, 3)
+    assert now is view
+    with pytest.raises(ConfigError, match=r"memory\.recover: true .* archive\.enabled: true"):
+        core.build(parse({**settings, "archive": {"enabled": True}, "memory": {"recover": True}}, "test"))
 
 
 def test_rows_of_any_shape_and_type_are_recovered() -> None:
