@@ -126,7 +126,7 @@ def sentences(result: Table, stage: str) -> list[str]:
             names = [f"`{row['method']}` ({_gain(row['gain'])})" for row in judged if row["verdict"] == kind]
             said += [f"{head}: {', '.join(names)}"] if names else []
         found.append(f"- **{budget}**: {'; '.join(said) or 'nothing to compare'}.")
-    return [*found, "", follows(result["defaults"][stage])]
+    return found
 
 
 def _gain(gain: Table) -> str:
@@ -172,7 +172,7 @@ def show(result: Table) -> None:
         for row in of(result, stage, "0.5b"):
             cost = [number(row.get(name)) for name in ("tokens_in", "tokens_out", "ms", "frame_ms")]
             print(f"0.5b {row['budget']:>6} {row['method']:14}" + "".join(f"{cell:>9}" for cell in cost))
-        print("\n".join(sentences(result, stage)))
+        print("\n".join([*sentences(result, stage), follows(result["defaults"][stage])]))
     met = result["frontier_beats_uniform"]
     print(f"\nthe best method is above the plain choice at {met['met']} of {met['budgets']} budgets")
     for key, why in result["failed"].items():
@@ -211,10 +211,26 @@ def page(result: Table) -> str:
         f"\nThe most accurate published or own method is above the plain choice at {met['met']} of {met['budgets']} "
         "budgets; how far, and at which not, is said stage by stage.\n",
         f"\n## To compare with\n\n| | now | past | right |\n|---|---|---|---|\n{systems}",
+        _short(result),
         *(_stage(result, stage) for stage in stages(result)),
         _faults(result),
     ]
     return "".join(parts)
+
+
+def _short(result: Table) -> str:
+    """The best of every budget, and what follows for the daemon, a line each."""
+    lines = ["\n## In short\n", "| stage | budget | most right, of papers and our own | over the plain choice |"]
+    lines.append("|---|---|---|---|")
+    for stage, by_budget in result["best"].items():
+        for budget, cell in by_budget.items():
+            if cell["gain"] is not None:
+                told = "beyond chance" if cell["verdict"] == "better" else "within chance"
+                told = "worse" if cell["verdict"] == "worse" else told
+                lines.append(f"| {stage} | {budget} | `{cell['method']}` | {_gain(cell['gain'])}, {told} |")
+    lines += ["", "What follows for the daemon's defaults:", ""]
+    lines += [f"- `{stage}`: {follows(found)}" for stage, found in result["defaults"].items()]
+    return "\n".join(lines) + "\n"
 
 
 def _stage(result: Table, stage: str) -> str:
@@ -254,6 +270,12 @@ def _half(result: Table, stage: str) -> list[str]:
         lines.append(f"| `{method}` | " + " | ".join("" if row is None else _brief(row) for row in own) + " |")
     whole = by_budget.get("all", [])
     lines += [f"| `{row['method']}`, all | {_brief(row)} |" + " |" * (len(budgets) - 1) for row in whole]
+    told = [
+        f"{budget}: `{cell['method']}` {share(cell['cosine'])}, `uniform` {share(cell['uniform'])}"
+        for budget, cell in result["nearest"].get(stage, {}).items()
+        if cell["method"] is not None
+    ]
+    lines += ["", f"Nearest to the unreduced run there, by cosine: {'; '.join(told)}."] if told else []
     return [*lines, ""]
 
 

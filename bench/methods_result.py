@@ -185,10 +185,26 @@ def summary(
         "systems": {name: accuracy(beside.all_of(name), beside.kinds) for name in beside.rights},
         "rows": table + half,
         **verdicts(table),
+        "nearest": by_cosine(half),
         "defaults": {stage: follows(stage, [row for row in table if row["stage"] == stage]) for stage in rows},
         "missing": missing(table),
         "failed": lost,
     }
+
+
+def by_cosine(half: Sequence[Table]) -> Table:
+    """By stage and budget of the large geometry: whose last hidden state is nearest to the unreduced run's, and the
+    plain choice's."""
+    found: dict[str, dict[str, Table]] = defaultdict(dict)
+    for row in half:
+        if row["budget"] in (ALL, OWN) or row.get("cosine") is None:
+            continue
+        cell = found[row["stage"]].setdefault(row["budget"], {"method": None, "cosine": -1.0, "uniform": None})
+        if row["method"] == plain(row["stage"]):
+            cell["uniform"] = row["cosine"]
+        elif row["method"] not in BASELINES and row["cosine"] > cell["cosine"]:
+            cell |= {"method": row["method"], "cosine": row["cosine"]}
+    return dict(found)
 
 
 def budgets(stage: str, table: Iterable[Table]) -> list[str]:
