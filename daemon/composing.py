@@ -50,6 +50,8 @@ def clashes(settings: Settings) -> Iterator[str]:
     yield from _focus(settings, reducers)
     if settings.memory.recover and settings.archive.enabled:
         yield "memory.recover: true brings back roughly what archive.enabled: true has as it was; choose one of them"
+    if settings.memory.recover and settings.memory.recalled == 0:
+        yield "memory.recover: gives back memory.recalled carriers, which is 0; give it a number, or set recover: false"
     scale = settings.model.rope_scale
     if scale > 1 and settings.memory.positions == "equal":
         yield (

@@ -69,8 +69,8 @@ STAGES = (
     Stage("rules", "memory.rules", "How many standing questions are read over one memory. Not a setting yet."),
 )
 _BESIDE = (
-    Shelved(Stage("rope_scale", "", ""), "rope_scale", INTP, page="configuration.md#model"),
-    Shelved(Stage("memory/recover.py", "", ""), "memory/recover.py", Recovery.paper, page="../memory/recover.py"),
+    Shelved(Stage("model.rope_scale", "", ""), "model.rope_scale", INTP, page="configuration.md#model"),
+    Shelved(Stage("memory.recover", "", ""), "memory.recover", Recovery.paper, page="configuration.md#memory"),
 )
 
 

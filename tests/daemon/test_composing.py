@@ -91,6 +91,8 @@ REFUSED = {
     "a limit for all": ("memory: {focus_tokens: 8}", "memory.focus_tokens: 8, but memory.focus.all reads all; choose memory.focus: uniform"),
     "places are lost": ("model: {reduce: {m3: {keen: 4}}}\nmemory: {focus: quota, focus_tokens: 8}", "memory.focus.quota: goes by where tokens stood in the frame, which model.reduce.0.m3 leaves of no frame (keen: 4); set keen: 0, choose a reducer that picks tokens, or memory.focus: uniform"),
     "companions without a place": ("model: {carrier: codes}\nmemory: {focus: freevideo, focus_tokens: 8}", "memory.focus.freevideo: goes by where tokens stood in the frame, and companions of model.carrier.codes stood nowhere; choose model.carrier: mean or plus, or memory.focus: uniform"),
+    "recovered beside an archive": ("memory: {recover: true}", "memory.recover: true brings back roughly what archive.enabled: true has as it was; choose one of them"),
+    "nothing is recovered": ("archive: {enabled: false}\nmemory: {recover: true, recalled: 0}", "memory.recover: gives back memory.recalled carriers, which is 0; give it a number, or set recover: false"),
     "stretched to nowhere": ("model: {rope_scale: 4}\nmemory: {positions: equal}", "model.rope_scale: 4 makes positions reach further, and memory.positions: equal has one for all that is remembered; leave one of them out"),
     "two at once": ("model: {reduce: [loose, m3]}\nmemory: {focus: uniform}", f"{GRID_GONE}; memory.focus.uniform: reads all"),
 }  # fmt: skip
@@ -116,6 +118,7 @@ ALLOWED = {
     "places of what was picked": "model: {reduce: {uniform: {keen: 4}}}\nmemory: {focus: quota, focus_tokens: 8}",
     "places of companions that were tokens": "model: {carrier: plus}\nmemory: {focus: quota, focus_tokens: 8}",
     "companions, and a focus that asks for no place": "model: {carrier: codes}\nmemory: {focus: qtsplus, focus_tokens: 8}",
+    "recovered without an archive": "archive: {enabled: false}\nmemory: {recover: true}",
     "equal positions": "memory: {positions: equal}",
     "every stage": "model: {tower: random, reduce: [{m3: {keen: 4}}], carrier: plus, prefill: random}\nmemory: {focus: random, focus_tokens: 4}",
 }
