@@ -54,8 +54,8 @@ BESIDE = ("blind", "window4", "uniform", "full")  # taken once, on the streams t
 BRIEF = (Plan("busy", 6, 4, 14),)
 LONG = (Plan("minutes", 2, 4, 12),)
 PLANS = {  # streams by stage; those that look far back have longer ones as well
-    **dict.fromkeys(("gate", "tower", "reduce", "carrier", "prefill", "focus", "rules"), BRIEF),
-    **dict.fromkeys(("retain", "recall"), BRIEF + LONG),
+    **dict.fromkeys(("tower", "reduce", "carrier", "prefill", "focus", "rules"), BRIEF),
+    **dict.fromkeys(("gate", "retain", "recall"), BRIEF + LONG),
 }
 QUICK = (Plan("busy", 1, 1, 6),)
 QUICK_BUDGETS = 1  # of a stage

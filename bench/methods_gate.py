@@ -26,7 +26,9 @@ from stream.model import Model
 from stream.train.truth import Truth
 from stream.types import Frame
 
-CALIBRATION = ("busy", (90, 91, 92))  # streets that no question is asked about
+CALIBRATION = (("busy", 90), ("minutes", 90), ("busy", 91))  # streets that no question is asked about
+LONGEST = 240  # frames of one of them
+STEPS = 9  # of the search
 LOOK_FPS = 1.0  # of real clips, as of streets
 # the options that say how much is kept, all with the same value, and the range to look in
 KNOBS: dict[str, tuple[tuple[str, ...], float, float]] = {
@@ -78,9 +80,9 @@ def kept(method: str, options: Mapping[str, Any], frames: Sequence[Frame]) -> li
     return [frame for frame in frames if judge(frame).keep]
 
 
-def tuned_gates(px: int, budgets: Sequence[str], streets: int = len(CALIBRATION[1])) -> Tuned:
+def tuned_gates(px: int, budgets: Sequence[str], streets: int = len(CALIBRATION)) -> Tuned:
     """Options by `method@budget` that keep the budget's share of the calibration streets, and what has none."""
-    shown = [street(CALIBRATION[0], number, px).frames for number in CALIBRATION[1][:streets]]
+    shown = [street(name, number, px).frames[:LONGEST] for name, number in CALIBRATION[:streets]]
     count = sum(map(len, shown))
 
     def share(method: str, options: Mapping[str, Any]) -> float:
@@ -111,7 +113,7 @@ def _tuned(stage: str, budgets: Sequence[str], share: Callable[[str, Mapping[str
 
         try:
             for budget in budgets if set(names) <= takes(stage, method) else ():
-                value = matched(at, low, high, percent(budget))
+                value = matched(at, low, high, percent(budget), STEPS)
                 found[f"{method}@{budget}"] = dict.fromkeys(names, float(f"{value:.4g}"))
         except FAULTS as error:
             failed[f"{stage}/{method}"] = f"{type(error).__name__}: {error}"[:300]

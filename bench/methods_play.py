@@ -106,7 +106,6 @@ class Group:
     archive: Archive | None = None
     gate: gate.Chain | None = None
     waiting: bool = False  # something is not yet on the disk
-    kept: int = 0
 
     @property
     def key(self) -> str:
@@ -116,7 +115,6 @@ class Group:
     def file(self, carrier: Carrier) -> None:
         """Remember what was absorbed; file it where there is an archive."""
         self.bank.add(carrier)
-        self.kept += 1
         if self.archive is not None:
             self.archive.put(filed(carrier, 1.0))
             self.waiting = True
@@ -213,9 +211,6 @@ def _play(groups: list[Group], frames: Sequence[Frame], asked: Mapping[int, Sequ
             result.kinds.append(kind(item))
             for key, heard in said.items():
                 result.rights[key].append(right(item.question, meant(item, heard.text), heard.span_s))
-    for group in groups:
-        if group.gate is not None:
-            result.tokens[group.key].append(group.kept / result.frames)
 
 
 def kind(asked: Asked) -> str:
@@ -234,6 +229,7 @@ def absorb(groups: list[Group], frame: Frame, result: Result) -> None:
             began_s = time.process_time()
             verdict = group.gate.judge(frame)
             result.judged_ms[group.key].append(1000 * (time.process_time() - began_s))
+            result.tokens[group.key].append(float(verdict.keep))
             if not verdict.keep:
                 group.bank.extend(frame.wall_s)
                 continue
