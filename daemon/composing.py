@@ -44,7 +44,7 @@ def clashes(settings: Settings) -> Iterator[str]:
     reducers = [item for item in chosen if item.name != "none"]
     if len(chosen) > 1:
         yield from (f"{item.key}: does nothing in a list; leave it out" for item in chosen if item.name == "none")
-    yield from _needs(_only("model.tower", settings.model.tower), reducers)
+    yield from _needs(reducers)
     yield from _budgets(reducers)
     yield from _dull(settings, reducers)
     yield from _focus(settings, reducers)
@@ -65,9 +65,9 @@ def _only(key: str, spec: Method) -> Chosen:
     return Chosen(f"{key}.{name}", name)
 
 
-def _needs(tower: Chosen, reducers: Sequence[Chosen]) -> Iterator[str]:
-    """Who took what a later one needs."""
-    taken = {} if tower.name == "none" else {ATTENTION: tower}
+def _needs(reducers: Sequence[Chosen]) -> Iterator[str]:
+    """Who took what a later one needs. A thinned tower takes nothing: its taps cover the whole grid."""
+    taken: dict[str, Chosen] = {}
     for item in reducers:
         culprits: dict[Chosen, list[str]] = {}
         for thing in _WORDS:
@@ -82,8 +82,6 @@ def _needs(tower: Chosen, reducers: Sequence[Chosen]) -> Iterator[str]:
 
 
 def _way_out(item: Chosen, culprit: Chosen) -> str:
-    if culprit.method is None:
-        return "set model.tower: none, or choose a reducer that needs no attention"
     if culprit.method.needs <= item.method.leaves:
         return f"put {item.name} first"
     return "choose one of them"

@@ -19,7 +19,7 @@ from daemon.methods import check_methods
 from daemon.settings import Settings, parse
 from memory import focus
 from memory.focus import Reading, Tokens
-from stream import reduce, tower
+from stream import reduce
 from stream.errors import ConfigError
 from stream.policy import Paper, build
 from stream.reduce import ATTENTION, GRID, Seen
@@ -69,16 +69,12 @@ def settings_of(text: str) -> Settings:
 
 
 GRID_GONE = "needs the token grid, which model.reduce.0.loose takes apart; put m3 first"
-NO_MAPS = "needs the tower's attention, one score a patch, which model.tower.random does not leave; set model.tower: none, or choose a reducer that needs no attention"
 REFUSED = {
     "grid taken apart": ("model: {reduce: [loose, m3]}", f"model.reduce.1.m3: {GRID_GONE}"),
     "further up": ("model: {reduce: [gentle, loose, m3]}", "model.reduce.2.m3: needs the token grid, which model.reduce.1.loose takes apart; put m3 first"),
     "both things": ("model: {reduce: [loose, attends]}", "model.reduce.1.attends: needs the token grid and the tower's attention, one score a patch, which model.reduce.0.loose does not leave; put attends first"),
     "no order helps": ("model: {reduce: [attends, gentle]}", "model.reduce.1.gentle: needs the tower's attention, one score a patch, which model.reduce.0.attends does not leave; put gentle first"),
     "pooling first": ("model: {reduce: [m3, attends]}", "model.reduce.1.attends: needs the tower's attention, one score a patch, which model.reduce.0.m3 does not leave; choose one of them"),
-    "thinned tower": ("model: {tower: random, reduce: [gentle]}", f"model.reduce.0.gentle: {NO_MAPS}"),
-    "thinned tower, later reducer": ("model: {tower: random, reduce: [m3, gentle]}", f"model.reduce.1.gentle: {NO_MAPS}"),
-    "two culprits": ("model: {tower: random, reduce: [loose, attends]}", "which model.reduce.0.loose takes apart; put attends first; model.reduce.1.attends: needs the tower's attention"),
     "none in a list": ("model: {reduce: [none, m3]}", "model.reduce.0.none: does nothing in a list; leave it out"),
     "more after less": ("model: {reduce: [{m3: {keen: 4}}, {uniform: {dull: 4, keen: 9}}]}", "model.reduce.1.uniform: keeps more tokens (dull: 4, keen: 9; 0 is all) than model.reduce.0.m3 leaves it; give it less, or put it first"),
     "all after less": ("model: {reduce: [{m3: {keen: 4}}, {uniform: {dull: 4}}]}", "model.reduce.1.uniform: keeps more tokens (dull: 4, keen: 0; 0 is all)"),
@@ -108,6 +104,7 @@ ALLOWED = {
     "less where it is keen": "model: {reduce: [{m3: {keen: 9}}, {uniform: {dull: 4, keen: 4}}]}",
     "another idea of dull": "model: {reduce: [{m3: {dull: 4, keen: 4}}, {uniform: {dull: 9, below: 3}}]}",
     "a thinned tower and a pooling reducer": "model: {tower: random, reduce: [m3, loose]}",
+    "a thinned tower and one that attends": "model: {tower: random, reduce: [gentle, attends]}",
     "one camera has a gate that scores": "cameras: {a: {url: x, gate: [all]}, b: {url: y}}\nmodel: {reduce: m3}",
     "all frames are reduced": "gate: [all]\nmodel: {reduce: {m3: {keen: 4}}}",
     "below more than the plain score": "gate: [all]\nmodel: {reduce: {m3: {below: 2}}}",
@@ -143,18 +140,6 @@ def test_allowed(case: str) -> None:
 def test_the_way_out_leads_out() -> None:
     for text in ("model: {reduce: [m3, loose]}", "model: {reduce: [gentle, attends]}", "model: {reduce: [gentle]}"):
         check_methods(settings_of(text))
-
-
-@pytest.mark.parametrize("spec", [{"none": {}}, {"random": {}}])
-def test_only_none_leaves_attention(spec: dict[str, dict[str, object]]) -> None:
-    """`none` is the one tower that thins nothing, whatever else its table gets."""
-    assert "none" in tower.TABLE
-    text = f"model: {{tower: {next(iter(spec))}, reduce: [gentle]}}"
-    if spec == {"none": {}}:
-        check_methods(settings_of(text))
-    else:
-        with pytest.raises(ConfigError, match=r"model\.tower\.random"):
-            check_methods(settings_of(text))
 
 
 def test_wrong_options_are_said_before_clashes() -> None:

@@ -114,6 +114,15 @@ def test_a_batch_of_cameras_is_the_cameras_one_by_one(stage: str, name: str) -> 
     assert torch.equal(together[0].places, alone.places)
 
 
+@pytest.mark.parametrize("name", tower.TABLE)
+def test_a_thinned_tower_has_attention_for_every_patch(name: str) -> None:
+    """Reducers that read the tower's attention read it of the whole grid, whatever left on the way."""
+    made = built(tower={name: {}}, reduce=[{"hiprune": {"dull": 5, "keen": 5}}])
+    view = watch(made)[0]
+    assert view.past.keys.isfinite().all()
+    assert len(view.past) == CARRIERS + 5 * DETAIL
+
+
 @pytest.mark.parametrize("name", gate.TABLE)
 def test_every_gate_is_switched_on_by_its_name(name: str) -> None:
     settings = parse({"cameras": {"door": {"url": "file.mp4"}}, "gate": [{name: {}}]}, "test")
