@@ -59,6 +59,15 @@ class LinkState:
     faults: int = 0  # our own bugs, caught and logged
 
 
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who takes what comes on the topics of one filter; see `MqttLink.listen`."""
+
+    pattern: str
+    take: Callable[[Delivery], None]
+    kept: bool = False
+
+
 class MqttLink:
     """The connection to the broker. Make it on the event loop, `run` it in a TaskGroup, `close` it to end `run`."""
 
@@ -85,6 +94,7 @@ class MqttLink:
         self._finished = asyncio.Event()
         self._up = asyncio.Event()
         self._flush_s = 0.0
+        self._listeners: list[Listener] = []
         self.publish(Outgoing(self.topics.available, b"online", retain=True))
 
     # -- for the app ---------------------------------------------------------------------------------------------
@@ -108,6 +118,14 @@ class MqttLink:
         self._stop.set()
         self._wake.set()
         await self._finished.wait()
+
+    def listen(self, pattern: str, take: Callable[[Delivery], None], *, kept: bool = False) -> None:
+        """From the next connection on, call `take` with what comes on topics that match `pattern`.
+
+        `kept`: also what the broker keeps there, on each connection, and what we publish there ourselves. A broker
+        that denies it is a line in the log: only questions are worth having no connection for.
+        """
+        self._listeners.append(Listener(pattern, take, kept))
 
     async def wait_connected(self) -> None:
         """Return when the broker has accepted us and our subscriptions."""
@@ -193,14 +211,21 @@ class MqttLink:
             send.cancel()
 
     async def _subscribe(self, client: Client) -> None:
+        for topic in self.topics.queries:
+            if not await self._may(client, topic, kept=False):
+                raise LinkError(f"the broker does not let us subscribe to {topic}; see its ACL for mqtt.username")
+        for listener in self._listeners:
+            if not await self._may(client, listener.pattern, listener.kept):
+                self._log.warning("broker denied a subscription", topic=listener.pattern, hint="see the broker's ACL")
+
+    async def _may(self, client: Client, pattern: str, kept: bool) -> bool:
+        """Subscribe to `pattern`; False when the broker denies it."""
         how: dict[str, Any] = {"qos": 1}
         if self._settings.protocol == "5":
             # retained questions only when the subscription is new: each is refused once, not on every connection
-            how = {"options": SubscribeOptions(qos=1, noLocal=True, retainHandling=1)}
-        for topic in self.topics.queries:
-            codes = await client.subscribe(topic, **how)
-            if any(getattr(code, "value", code) >= 128 for code in codes):
-                raise LinkError(f"the broker does not let us subscribe to {topic}; see its ACL for mqtt.username")
+            how = {"options": SubscribeOptions(qos=1, noLocal=not kept, retainHandling=0 if kept else 1)}
+        codes = await client.subscribe(pattern, **how)
+        return all(getattr(code, "value", code) < 128 for code in codes)
 
     async def _drained(self) -> None:
         """Return when all is sent. A broken connection cancels us through the TaskGroup."""
@@ -275,7 +300,12 @@ class MqttLink:
             correlation=getattr(properties, "CorrelationData", None),
             expiry_s=getattr(properties, "MessageExpiryInterval", None),
         )
-        self.desk.take(delivery)
+        for listener in self._listeners:
+            if message.topic.matches(listener.pattern):
+                listener.take(delivery)
+                return
+        if any(message.topic.matches(pattern) for pattern in self.topics.queries):
+            self.desk.take(delivery)  # else: from a session of before, when we listened there
 
 
 def _is_outside(error: BaseException) -> bool:
