@@ -278,7 +278,7 @@ class App:
     def reload(self, settings: Settings, kept: Mapping[str, Kept]) -> None:
         """Take over `settings` whole, or raise ConfigError and change nothing. `kept`: memories of new cameras."""
         check_methods(settings)
-        for section in ("mqtt", "model", "memory", "archive"):
+        for section in ("mqtt", "model", "memory", "archive", "home_assistant", "frigate"):
             if getattr(settings, section) != getattr(self.settings, section):
                 raise ConfigError(f"{section}: this section changed, which needs a restart")
         self._set_cameras(settings, kept)

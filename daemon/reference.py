@@ -12,6 +12,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from daemon.house import FrigateSettings, HomeAssistantSettings
 from daemon.settings import AnswerSettings, CameraSettings, MqttSettings, Settings, TlsSettings
 from daemon.stack import MemorySettings, Method, ModelSettings
 
@@ -28,7 +29,7 @@ One YAML file. `longwatch check --config FILE` says in one line per problem what
   `still: {threshold: 20}`. Names and options are in [methods.md](methods.md), which go together in
   [composing.md](composing.md).
 - A reload (SIGHUP, `systemctl reload longwatch`) takes over `cameras`, `gate`, `answer` and `log_level`. A change of
-  `mqtt`, `model` or `memory` needs a restart: the reload is refused whole, and says so in the log.
+  `mqtt`, `model`, `memory`, `archive`, `home_assistant` or `frigate` needs a restart: the reload is refused whole, and says so in the log.
   `snapshot_every_s` is read at the start only.
 - The broker's password comes from `mqtt.password`, `mqtt.password_file`, or the systemd credential `mqtt-password`.
 
@@ -43,6 +44,8 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("model", "", ModelSettings),
     ("memory", "", MemorySettings),
     ("answer", "", AnswerSettings),
+    ("home_assistant", "", HomeAssistantSettings),
+    ("frigate", "", FrigateSettings),
 )
 _WORDS = {str: "text", int: "whole number", float: "number", bool: "true, false", Path: "path", SecretStr: "text"}
 _BOUNDS = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}"}

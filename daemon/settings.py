@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from daemon.house import FrigateSettings, HomeAssistantSettings
 from daemon.stack import MemorySettings, Method, ModelSettings, Section, as_methods
 from daemon.times import Speech
 from daemon.yamlfile import expanded, read_yaml
@@ -24,7 +25,9 @@ from stream.errors import ConfigError
 from stream.policy import nearest
 
 NAME_PATTERN = r"^[a-z0-9_]+$"  # a camera's name is a topic level and a file name: nothing to escape, ever
-RESERVED_CAMERA_NAMES = frozenset({"query", "answer", "evidence", "watch", "events", "status", "available", "stats"})
+RESERVED_CAMERA_NAMES = frozenset(
+    {"query", "answer", "evidence", "watch", "events", "status", "available", "stats", "frigate"}
+)
 MQTT_CREDENTIAL = "mqtt-password"  # systemd: LoadCredential=mqtt-password:/etc/longwatch/mqtt-password
 
 
@@ -207,6 +210,8 @@ class Settings(Section):
     memory: MemorySettings = MemorySettings()
     answer: AnswerSettings = AnswerSettings()
     archive: ArchiveSettings = ArchiveSettings()
+    home_assistant: HomeAssistantSettings = HomeAssistantSettings()
+    frigate: FrigateSettings = FrigateSettings()
     gate: tuple[Method, ...] = Field(
         ({"stride": {"fps": 1.0}}, {"still": {}}), description="which frames are looked at at all; see methods.md"
     )
@@ -234,6 +239,13 @@ class Settings(Section):
                     f"cameras.{name}.doze_after_s: no gate says whether something moves; add `still` to its gate, "
                     "or leave doze_after_s out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _frigate_names(self) -> Settings:
+        for theirs, ours in self.frigate.cameras.items():
+            if ours not in self.cameras:
+                raise ValueError(f"frigate.cameras.{theirs}: no camera {ours!r}; {nearest(ours, list(self.cameras))}")
         return self
 
     def archive_folder(self) -> Path:

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from daemon import reference
+from daemon.house import FrigateSettings, HomeAssistantSettings
 from daemon.methods import check_methods
 from daemon.settings import AnswerSettings, CameraSettings, MqttSettings, Settings
 from daemon.settings import load as load_settings
@@ -47,6 +48,8 @@ def test_default_yaml_is_the_codes_defaults() -> None:
         (raw["model"], ModelSettings),
         (raw["memory"], MemorySettings),
         (raw["answer"], AnswerSettings),
+        (raw["home_assistant"], HomeAssistantSettings),
+        (raw["frigate"], FrigateSettings),
     ]
     for section, model in sections:
         assert set(section) == set(model.model_fields), f"{model.__name__}: keys of default.yaml"
