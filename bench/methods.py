@@ -308,11 +308,12 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--plot", type=Path, help="draw accuracy over cost here (.png, .svg)")
     parser.add_argument("--report", type=Path, help="write the page here (.md)")
+    parser.add_argument("--read", type=Path, help="measure nothing: table, page and picture of an earlier run's JSON")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
     args = parser.parse_args(words)
     control = logs.setup("error")
     try:
-        result = run(args)
+        result = json.loads(args.read.read_text(encoding="utf-8")) if args.read else run(args)
     except LongwatchError as error:
         sys.exit(f"methods: {error}")
     finally:
