@@ -32,6 +32,7 @@ from daemon.metrics import Counters
 from daemon.mqtt import MqttLink, Reply
 from daemon.outlook import Outlook
 from daemon.settings import CameraSettings, Settings
+from daemon.switches import Switches
 from memory.bank import MemoryBank
 from stream import gate
 from stream.errors import ConfigError
@@ -84,6 +85,8 @@ class App:
         outlook = Outlook(self._newest_s, self.gaps.between, lambda: self.beats.beat("engine"), self.keeper)
         self.engine = Engine(core.encoder, self.recaller, {}, settings.answer, outlook, self.counters)
         self.link = MqttLink(settings, self._on_query, self._rng)
+        self.switches = Switches(self.link.topics, self.link.publish, self.switch)
+        self.link.listen(self.link.topics.switches, self.switches.take, kept=True)
         self._link_task: asyncio.Task[None] | None = None
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -156,19 +159,22 @@ class App:
 
     # -- questions -------------------------------------------------------------------------------------------------
 
-    def _on_query(self, query: Query, reply: Reply) -> None:
-        """On the loop: hand a question to the engine, and its results back to the loop."""
+    def ask(self, query: Query, sinks: Sinks) -> None:
+        """On the loop: hand a question to the engine. `sinks` are called on the loop, the answer's once."""
 
         def chunk(text: str) -> None:
-            self._loop.call_soon_threadsafe(reply.chunk, text)
+            self._loop.call_soon_threadsafe(sinks.chunk, text)
 
         def answer(found: Answer) -> None:
-            self._loop.call_soon_threadsafe(self._answer, reply, found)
+            self._loop.call_soon_threadsafe(self._answer, sinks, found)
 
         self.engine.ask(query, Sinks(chunk, answer))
 
-    def _answer(self, reply: Reply, answer: Answer) -> None:
-        reply.answer(answer)
+    def _on_query(self, query: Query, reply: Reply) -> None:
+        self.ask(query, Sinks(reply.chunk, reply.answer))
+
+    def _answer(self, sinks: Sinks, answer: Answer) -> None:
+        sinks.answer(answer)
         self.answered += 1
         self.log.info("answered", id=answer.id, status=answer.status, total_ms=answer.timing.total_ms)
 
@@ -195,10 +201,34 @@ class App:
             else:
                 self.gaps.down(name, time.time(), "removed")
                 self.link.retire_camera(name)
+                self.switches.retire(name)
         for name, camera in wanted.items():
             if name not in self.posts:
                 self._post(name, camera, settings, kept[name])
+        self._exchange()
+        self.switches.announce(self.posts)
+
+    def _exchange(self) -> None:
         self.engine.exchange({name: Camera(post.mailbox, post.bank) for name, post in self.posts.items()})
+
+    def switch(self, name: str, on: bool) -> bool:
+        """Stop or start a camera's reader; what it remembers can still be asked for. False: there is no such camera."""
+        post, off = self.posts.get(name), self.switches.off
+        if post is None:
+            return False
+        if on and name in off:
+            off.discard(name)
+            self._post(name, post.settings, self.settings, Kept(post.bank, post.next_frame, None))
+            self._exchange()
+        elif not on and name not in off:
+            off.add(name)
+            post.source.stop(0.0)
+            self.beats.remove(f"camera {name}")
+            last_s = post.source.stats().last_wall_s
+            self.gaps.down(name, time.time() if last_s is None else last_s, "disabled")
+        self.switches.announce([name])
+        self._publish_state(name)
+        return True
 
     def _post(self, name: str, camera: CameraSettings, settings: Settings, kept: Kept) -> None:
         """Put up a reader; it goes on with the memory and the numbering of what was `kept`."""
@@ -221,19 +251,22 @@ class App:
         mailbox: Mailbox[Frame] = Mailbox(notify=self.engine.notify)
 
         def sink(frame: Frame) -> None:
+            if name in self.switches.off:
+                return  # its reader has not heard yet
             post.newest = frame
             mailbox.put(frame)
 
         def on_state(change: StateChange) -> None:
-            if self.posts.get(name) is post:  # else: the last words of a reader that was replaced
+            if self.posts.get(name) is post and name not in self.switches.off:  # else: a stopped reader's last words
                 self._on_state(post, change)
 
         around = Surroundings(beat=lambda: self.beats.beat(part))
         source = Source(config, gate.make(camera.gate or settings.gate), sink, on_state, around)
         post = Post(camera, source, mailbox, kept.bank, kept.next_frame)
         self.posts[name] = post
-        self.beats.register(part, READER_ALLOWED_S)
-        source.start()
+        if name not in self.switches.off:
+            self.beats.register(part, READER_ALLOWED_S)
+            source.start()
 
     def _on_state(self, post: Post, change: StateChange) -> None:
         """In a camera's thread: remember the gap, tell the broker."""

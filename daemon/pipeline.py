@@ -77,11 +77,12 @@ def camera_state(app: App, name: str) -> CameraState:
     post, now_s = app.posts[name], time.time()
     stats, mail = post.source.stats(), post.mailbox.counts()
     carriers, from_s, to_s = app.engine.snapshot().get(name, (0, None, None))
-    blind = stats.state == "online" and stats.reason in BLIND  # it sends, but shows nothing
+    online = stats.state == "online" and name not in app.switches.off
+    blind = online and stats.reason in BLIND  # it sends, but shows nothing
     return CameraState(
         camera=name,
-        state="degraded" if blind else "online" if stats.state == "online" else "offline",
-        reason=app.gaps.reason(name) or stats.reason if blind or stats.state != "online" else "",
+        state="degraded" if blind else "online" if online else "offline",
+        reason=app.gaps.reason(name) or stats.reason if blind or not online else "",
         at=now_s,
         newest_age_s=None if stats.alive_wall_s is None else max(0.0, now_s - stats.alive_wall_s),
         fps=round(stats.fps, 2),

@@ -5,6 +5,9 @@
 <p>/query, <p>/<cam>/query                     questions in
 <p>/answer/<id>, <p>/answer/<id>/chunk         answers out, unless the question names another topic
 <p>/evidence/<id>/<n>                          JPEG pictures of an answer
+<p>/<cam>/enabled/set, /state                  switch of a camera: in, and retained out
+<p>/last_answer, <p>/last_evidence             retained, for Home Assistant
+<p>/frigate/<event id>                         answers about an event of Frigate
 """
 
 from __future__ import annotations
@@ -66,6 +69,37 @@ class Topics:
     def evidence(self, query_id: str, index: int) -> str:
         """The JPEG of evidence number `index`, counted from 0."""
         return f"{self.prefix}/evidence/{query_id}/{index}"
+
+    @property
+    def last_answer(self) -> str:
+        """The newest answer that people got, retained."""
+        return f"{self.prefix}/last_answer"
+
+    @property
+    def last_evidence(self) -> str:
+        """The picture of the newest answer that had one, JPEG, retained."""
+        return f"{self.prefix}/last_evidence"
+
+    @property
+    def switches(self) -> str:
+        """The filter of all cameras' switches."""
+        return f"{self.prefix}/+/enabled/set"
+
+    def enabled_set(self, camera: str) -> str:
+        """`ON` or `OFF`, from outside."""
+        return f"{self.prefix}/{camera}/enabled/set"
+
+    def enabled_state(self, camera: str) -> str:
+        """`ON` or `OFF`, retained."""
+        return f"{self.prefix}/{camera}/enabled/state"
+
+    def switched_camera(self, topic: str) -> str:
+        """The `<cam>` of `<p>/<cam>/enabled/set`."""
+        return topic.removeprefix(f"{self.prefix}/").removesuffix("/enabled/set")
+
+    def frigate(self, event_id: str) -> str:
+        """What we say about an event of Frigate."""
+        return f"{self.prefix}/frigate/{event_id}"
 
     def camera_of(self, topic: str) -> str | None:
         """The `<cam>` of `<p>/<cam>/query`; None for `<p>/query`."""

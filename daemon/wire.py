@@ -110,6 +110,30 @@ class AnswerWire(_Out):
     model: str = ""
 
 
+class LastAnswerWire(AnswerWire):
+    """The newest answer, as published retained on `<p>/last_answer`: an answer, and what a small display needs."""
+
+    model_config = ConfigDict(title="Longwatch last answer")
+
+    question: str
+    text: str = Field(min_length=1, max_length=255, description="the answer on one line; a state holds no more")
+
+
+class FrigateWire(AnswerWire):
+    """An answer about an event of Frigate, as published on `<p>/frigate/<event id>`."""
+
+    model_config = ConfigDict(title="Longwatch answer about a Frigate event")
+
+    event_id: str
+    moment: Literal["new", "end"] = Field(description="of the event: it began, or it ended")
+    camera: str = Field(description="our name of it")
+    frigate_camera: str
+    label: str
+    question: str
+    since: float = Field(description="the time asked about")
+    until: float
+
+
 class ChunkWire(_Out):
     """A piece of an answer while it is written; pieces in order of `seq` make the text."""
 
@@ -174,6 +198,8 @@ _MODELS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("query", QueryWire),
     ("answer", AnswerWire),
     ("chunk", ChunkWire),
+    ("last_answer", LastAnswerWire),
+    ("frigate", FrigateWire),
     ("status", DaemonStatus),
     ("state", CameraState),
 )
