@@ -102,7 +102,7 @@ def lose(name: str, spec: WatchSpec, state: State, now_s: float, camera: str) ->
 def close(state: State, now_s: float, reason: str) -> Next:
     """The question is not put for now: an open event ends, and nothing that was seen counts any more."""
     state = _clocked(state, now_s)
-    told = ()
+    told: tuple[Transition, ...] = ()
     ended_s = state.ended_s
     if state.event is not None:
         told, ended_s = (_end(state.event, state.now_s, reason),), state.now_s

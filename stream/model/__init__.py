@@ -101,6 +101,10 @@ class Model(Protocol):
         """A question with all that stands between the frames and the answer's first token."""
         ...
 
+    def text_ids(self, text: str) -> list[int]:
+        """Token ids of plain text, as the model would write it."""
+        ...
+
     def decode(self, ids: Sequence[int]) -> str:
         """Answer tokens as text, special tokens left out."""
         ...

@@ -190,6 +190,10 @@ class LlavaOnevision:
             ids += self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not special)
         return ids
 
+    def text_ids(self, text: str) -> list[int]:
+        """See `Model.text_ids`."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+
     def answer_ids(self, answer: str) -> list[int]:
         """An answer as the model should write it: its text and the token that ends it."""
         return [*self.tokenizer.encode(answer, add_special_tokens=False), self.tokenizer.eos_token_id]
