@@ -132,6 +132,7 @@ def check(config: Config) -> None:
     """Read a configuration and say what is wrong with it."""
     settings = _checked(config)
     settings.mqtt.secret()
+    settings.http.secret()
     cameras = ", ".join(f"{name} ({redact(item.url)})" for name, item in settings.cameras.items())
     count = len(settings.cameras)
     print(f"{config}: ok; {count} camera{'s' * (count != 1)}: {cameras}")

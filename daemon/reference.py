@@ -12,6 +12,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from daemon.doors import HttpSettings
 from daemon.house import FrigateSettings, HomeAssistantSettings
 from daemon.settings import AnswerSettings, CameraSettings, MqttSettings, Settings, TlsSettings
 from daemon.stack import MemorySettings, Method, ModelSettings
@@ -29,8 +30,8 @@ One YAML file. `longwatch check --config FILE` says in one line per problem what
   `still: {threshold: 20}`. Names and options are in [methods.md](methods.md), which go together in
   [composing.md](composing.md).
 - A reload (SIGHUP, `systemctl reload longwatch`) takes over `cameras`, `gate`, `answer` and `log_level`. A change of
-  `mqtt`, `model`, `memory`, `archive`, `home_assistant` or `frigate` needs a restart: the reload is refused whole, and
-  says so in the log. `snapshot_every_s` is read at the start only.
+  `mqtt`, `model`, `memory`, `archive`, `http`, `home_assistant` or `frigate` needs a restart: the reload is
+  refused whole, and says so in the log. `snapshot_every_s` is read at the start only.
 - The broker's password comes from `mqtt.password`, `mqtt.password_file`, or the systemd credential `mqtt-password`.
 
 This page is made from the code: `python -m daemon.reference`.
@@ -44,6 +45,7 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("model", "", ModelSettings),
     ("memory", "", MemorySettings),
     ("answer", "", AnswerSettings),
+    ("http", "", HttpSettings),
     ("home_assistant", "", HomeAssistantSettings),
     ("frigate", "", FrigateSettings),
 )

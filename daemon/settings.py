@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from daemon.doors import HttpSettings
 from daemon.house import FrigateSettings, HomeAssistantSettings
 from daemon.stack import MemorySettings, Method, ModelSettings, Section, as_methods
 from daemon.times import Speech
@@ -210,6 +211,7 @@ class Settings(Section):
     memory: MemorySettings = MemorySettings()
     answer: AnswerSettings = AnswerSettings()
     archive: ArchiveSettings = ArchiveSettings()
+    http: HttpSettings = HttpSettings()
     home_assistant: HomeAssistantSettings = HomeAssistantSettings()
     frigate: FrigateSettings = FrigateSettings()
     gate: tuple[Method, ...] = Field(
@@ -261,6 +263,8 @@ class Settings(Section):
         found = []
         with suppress(ConfigError):
             found.append(self.mqtt.secret() or "")
+        with suppress(ConfigError):
+            found.append(self.http.secret() or "")
         for camera in self.cameras.values():
             userinfo, at, _ = camera.url.partition("//")[2].rpartition("@")
             found.append(userinfo.partition(":")[2] if at else "")
