@@ -94,12 +94,12 @@ class Desk:
         self._on_query = on_query
         self._rng = rng
         self._wall_s = wall_s
-        self._ledger = Ledger()
+        self.ledger = Ledger()
         self._log = structlog.stdlib.get_logger("longwatch.mqtt")
 
     def configure(self, settings: Settings) -> None:
         """From now on these are the cameras that can be asked, and the limits of a question."""
-        self._rules = Rules(
+        self.rules = Rules(
             topics=self.topics,
             cameras=tuple(name for name, camera in settings.cameras.items() if camera.enabled),
             max_bytes=settings.mqtt.max_payload_bytes,
@@ -119,7 +119,7 @@ class Desk:
             expiry_s=delivery.expiry_s,
         )
         try:
-            request = parse_query(delivery.payload, arrival, self._rules)
+            request = parse_query(delivery.payload, arrival, self.rules)
         except BadQuery as error:
             where = self._reply_topic(delivery.reply_to, error.reply_to, error.query_id)[0]
             self._refuse(error.query_id, str(error), where, delivery.correlation)
@@ -134,7 +134,7 @@ class Desk:
 
     def send(self, answer: Answer, topic: str, correlation: bytes | None) -> None:
         """Publish `answer` on `topic` after its pictures, and remember it for repeats of its id."""
-        self._ledger.close(answer.id, answer)
+        self.ledger.close(answer.id, answer)
         for index, item in enumerate(answer.evidence):
             if item.jpeg:
                 place = self.topics.evidence(answer.id, index)
@@ -143,7 +143,7 @@ class Desk:
 
     def forget(self, camera: str | None, since_s: float, until_s: float) -> None:
         """Drop the pictures of an erased time from answers that may be asked for again. `camera` None: of all."""
-        self._ledger.forget(camera, since_s, until_s)
+        self.ledger.forget(camera, since_s, until_s)
 
     def _reply_topic(self, wanted: str | None, reply_to: str | None, query_id: str) -> tuple[str, str | None]:
         """Where to answer, and what is wrong with the MQTT 5 response topic if we cannot answer there."""
@@ -164,7 +164,7 @@ class Desk:
 
     def _ask(self, request: Request, topic: str, correlation: bytes | None) -> None:
         query = request.query
-        known = self._ledger.open(query) if request.named else "new"
+        known = self.ledger.open(query) if request.named else "new"
         if known == "other":
             text = f"id {query.id!r} was used for another question; choose a new one"
             self._refuse(query.id, text, topic, correlation)

@@ -50,6 +50,11 @@ class Ledger:
         if entry is not None and entry.answer is None:
             entry.answer = answer
 
+    def answer(self, query_id: str) -> Answer | None:
+        """The answer to an id, where it is remembered."""
+        entry = self._entries.get(query_id)
+        return None if entry is None else entry.answer
+
     def forget(self, camera: str | None, since_s: float, until_s: float) -> None:
         """Drop the pictures of [since_s, until_s] of `camera`, None is all, from every answer."""
         for entry in self._entries.values():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from daemon import vitals
 from daemon.http import HttpServer, make_key
+from daemon.web.site import Site
 from stream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,10 +23,12 @@ async def serve(app: App) -> None:
     except ConfigError as error:
         app.log.error("nothing is served over HTTP", reason=str(error))
         return
-    server = HttpServer(app.settings.http, [vitals.part(app)], key, app.counters)
+    site = Site(app, key)
+    server = HttpServer(app.settings.http, [vitals.part(app), site.part], key, app.counters)
     task = asyncio.create_task(server.run(), name="http-server")
     try:
         await asyncio.shield(task)
     finally:
+        await site.close()  # its streams of events would hold the server up
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

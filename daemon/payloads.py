@@ -132,7 +132,7 @@ def _request(raw: dict[str, Any], arrival: Arrival, rules: Rules) -> Request:
         raise QueryError("; ".join(dict.fromkeys(problems))) from error
     except (OverflowError, RecursionError) as error:
         raise QueryError("a value is out of all bounds; see the question's JSON Schema") from error
-    since_s, until_s = _moment("since", wire.since), _moment("until", wire.until)
+    since_s, until_s = moment("since", wire.since), moment("until", wire.until)
     if since_s is not None and until_s is not None and since_s > until_s:
         raise QueryError(f"since {_iso(since_s)} is after until {_iso(until_s)}; swap them")
     waits_s = [wait for wait in (_seconds(wire.deadline_ms), arrival.expiry_s) if wait is not None]
@@ -203,8 +203,11 @@ def _cameras(named: Iterable[str], from_topic: str | None, known: tuple[str, ...
     return (from_topic,)
 
 
-def _moment(key: str, value: float | str | None) -> float | None:
-    """Epoch seconds of a number or an ISO 8601 text; without an offset it is local time, as people write it."""
+def moment(key: str, value: float | str | None) -> float | None:
+    """Epoch seconds of a number or an ISO 8601 text; without an offset it is local time, as people write it.
+
+    Raises QueryError, which names `key`.
+    """
     if value is None or isinstance(value, (int, float)):
         return None if value is None else float(value)
     try:

@@ -82,6 +82,11 @@ class MemoryBank:
         return [entry.span for entry in self._held()]
 
     @property
+    def moments(self) -> list[Moment]:
+        """Of the remembered carriers: frame number, span and picture, in time order."""
+        return [Moment(entry.frame, entry.span, entry.jpeg) for entry in self._held()]
+
+    @property
     def frames(self) -> list[int]:
         """Frame numbers of the remembered carriers, in time order."""
         return [entry.frame for entry in self._held()]

@@ -1,0 +1,13 @@
+"""A request that cannot be served: its HTTP status, and one line that says what to do."""
+
+from __future__ import annotations
+
+from stream.errors import QueryError
+
+
+class ApiError(QueryError):
+    """Answered as `{"error": ...}` with `status`."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
