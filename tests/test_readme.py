@@ -22,7 +22,7 @@ from daemon import __main__ as cli
 from daemon import unit
 from daemon.methods import check_methods
 from daemon.settings import Settings, parse
-from daemon.wire import AnswerWire, CameraState, ChunkWire, DaemonStatus, QueryWire
+from daemon.wire import AnswerWire, CameraState, ChunkWire, DaemonStatus, FrigateWire, QueryWire
 from daemon.yamlfile import read_yaml
 from stream.errors import ConfigError
 from tests.fakes import make_video
@@ -224,6 +224,7 @@ def test_the_configuration_check_can_fail(tmp_path: Path, text: str) -> None:
 
 
 _SCHEMAS: tuple[tuple[str, str, type[BaseModel]], ...] = (
+    ("event_id", "frigate", FrigateWire),
     ("question", "query", QueryWire),
     ("answer", "answer", AnswerWire),
     ("seq", "chunk", ChunkWire),
