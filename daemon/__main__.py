@@ -147,6 +147,28 @@ def doctor(config: Config, as_json: Annotated[bool, typer.Option("--json")] = Fa
 
 
 @cli.command()
+def status(
+    config: Config = Path("/etc/longwatch/longwatch.yaml"),
+    as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
+) -> None:
+    """Say how the running daemon is; exit code 1 when something is wrong."""
+    from daemon.status import run as say
+
+    raise typer.Exit(say(_settings(config), as_json=as_json))
+
+
+@cli.command()
+def top(
+    config: Config = Path("/etc/longwatch/longwatch.yaml"),
+    every: Annotated[float, typer.Option(help="seconds between two looks", min=0.2, max=60)] = 1.0,
+) -> None:
+    """Show how the running daemon is, again and again; q ends it."""
+    from daemon.top import run as look
+
+    raise typer.Exit(look(_settings(config), every))
+
+
+@cli.command()
 def replay(  # noqa: PLR0913 - options of a command line
     video: Annotated[Path, typer.Argument(help="a video file")],
     config: Annotated[

@@ -92,6 +92,12 @@ COUNTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "recall_timeouts": ("Searches of the archive that took too long.", ()),
     "series_refused": ("Series that would have been one too many.", ()),
     "snapshot_faults": ("Snapshots of a memory that could not be read or written.", ()),
+    "watch_evaluated": ("Standing questions evaluated.", ()),
+    "watch_events": ("Events of standing questions.", ("type",)),
+    "watch_faults": ("Evaluations of standing questions that failed.", ()),
+    "watch_missed": ("Standing questions that were not evaluated in time.", ()),
+    "watch_ms": ("One evaluation of standing questions, of the newest 512.", ()),
+    "watch_unchanged": ("Frames that changed nothing, so that no standing question was evaluated.", ()),
 }
 _QUANTILE = "q"
 _UNKNOWN = "Counted by a part of the daemon."
