@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.desk import Delivery
@@ -98,9 +98,9 @@ class Bench:
         self.asked: list[tuple[Query, Sinks]] = []
         self.counters = Counters()
         topics = Topics("longwatch")
-        settings = settings_with(**frigate)
-        ask = self.ask
-        self.frigate = Frigate(settings, topics, self.sent.append, ask, self.counters, lambda: self.now_s)
+        self.frigate = Frigate(
+            settings_with(**frigate), topics, self.sent.append, self.ask, self.counters, lambda: self.now_s
+        )
 
     def ask(self, query: Query, sinks: Sinks) -> None:
         self.asked.append((query, sinks))
@@ -202,6 +202,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(raw=JSON, key=st.sampled_from(sorted(event()["after"])), whole=st.booleans())
 def test_no_event_can_hurt(raw: Any, key: str, whole: bool) -> None:
     payload = json.dumps(raw if whole else event(**{key: raw})).encode()
@@ -241,14 +242,14 @@ def test_settings_that_cannot_be_meant(frigate: dict[str, Any], text: str) -> No
 
 async def test_at_a_broker(broker: Mosquitto) -> None:
     """As the app wires it: an event in, an answer out."""
-    settings = settings_with(broker.port)
+    told_so = settings_with(broker.port)
     async with calling(broker.port) as caller:
-        link = MqttLink(settings, echo, random.Random(7), backoff=FAST)
+        link = MqttLink(told_so, echo, random.Random(7), backoff=FAST)
 
         def ask(query: Query, sinks: Sinks) -> None:
             sinks.answer(Answer(query.id, "ok", f"you asked: {query.question}"))
 
-        frigate = Frigate(settings, link.topics, link.publish, ask, Counters())
+        frigate = Frigate(told_so, link.topics, link.publish, ask, Counters())
         link.listen(frigate.topic, frigate.take)
         task = asyncio.create_task(link.run())
         await asyncio.wait_for(link.wait_connected(), WAIT_S)

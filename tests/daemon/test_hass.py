@@ -12,7 +12,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.hass import Hass, device, last_answer
@@ -48,10 +48,10 @@ NAMES = st.from_regex(r"[a-z0-9_]{1,40}", fullmatch=True).filter(lambda name: na
 PREFIXES = st.from_regex(r"[A-Za-z0-9_-]{1,20}(/[A-Za-z0-9_-]{1,20}){0,2}", fullmatch=True)
 
 
+@settings(max_examples=50, deadline=None)
 @given(cameras=st.sets(NAMES, min_size=1, max_size=6), watches=st.sets(NAMES, max_size=6), prefix=PREFIXES)
 def test_every_announcement_is_valid(cameras: set[str], watches: set[str], prefix: str) -> None:
-    settings = settings_with(*cameras)
-    payload = device(settings, Topics(prefix), sorted(watches))
+    payload = device(settings_with(*cameras), Topics(prefix), sorted(watches))
     check(payload)
     parts = payload["cmps"]
     assert len(parts) == 3 + 2 * len(cameras) + len(watches), "two components got one name"
@@ -179,8 +179,8 @@ async def test_the_last_answer_and_its_picture(broker: Mosquitto) -> None:
 
 
 async def test_without_home_assistant_answers_are_not_shown_around(broker: Mosquitto) -> None:
-    settings = settings_with("door", port=broker.port, enabled=False)
-    async with calling(broker.port) as caller, announced(settings) as hass:
+    quiet = settings_with("door", port=broker.port, enabled=False)
+    async with calling(broker.port) as caller, announced(quiet) as hass:
         hass.answered(Query("a", "what?"), Answer("a", "ok", "a parcel"))
         await caller.ask("who?")
         await caller.answer()
