@@ -36,6 +36,7 @@ from daemon.outlook import Outlook
 from daemon.parts import serve
 from daemon.settings import CameraSettings, Settings
 from daemon.switches import Switches
+from daemon.watch.post import WatchPost
 from memory.bank import MemoryBank
 from stream import gate
 from stream.errors import ConfigError
@@ -94,6 +95,9 @@ class App:
         self.frigate = Frigate(settings, self.link.topics, self.link.publish, self.ask, self.counters)
         if settings.frigate.enabled:
             self.link.listen(self.frigate.topic, self.frigate.take)
+        self.watch = WatchPost(settings, core, self.engine, self.link.publish, self.link.topics)
+        self.watch.renamed = lambda: self.hass.configure(self.settings, self.watch.specs())
+        self.link.listen(self.link.topics.watches, self.watch.take, kept=True)
         self._link_task: asyncio.Task[None] | None = None
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -119,6 +123,7 @@ class App:
                     group.create_task(pipeline.publish_snapshots(self), name="snapshots"),
                     group.create_task(pipeline.save_banks(self), name="save-banks"),
                     group.create_task(pipeline.watch_clock(self), name="watch-clock"),
+                    group.create_task(self.watch.save_often(), name="watch-save"),
                     group.create_task(self._reload_on_signal(), name="reload"),
                     group.create_task(self._say_ready(), name="ready"),
                     group.create_task(self.hass.run(), name="home-assistant"),
@@ -158,6 +163,7 @@ class App:
         if not await asyncio.to_thread(self.engine.stop):
             self.log.error("the engine did not finish in time")
         await asyncio.to_thread(self.recaller.close)
+        await asyncio.to_thread(self.watch.save)
         await asyncio.to_thread(self.keeper.close)
         for name in self.posts:
             self.link.publish_camera(pipeline.camera_state(self, name))
@@ -298,6 +304,7 @@ class App:
         """Pictures of an erased time leave answers that may be repeated, and the broker."""
         self.link.desk.forget(camera, since_s, until_s)
         self.hass.forget(camera, since_s, until_s)
+        self.watch.forget(camera, since_s, until_s)
         for name, post in self.posts.items():
             frame = post.newest
             if camera in (None, name) and frame is not None and since_s <= frame.wall_s <= until_s:
@@ -331,7 +338,8 @@ class App:
         self._set_cameras(settings, kept)
         self.engine.configure(settings.answer)
         self.link.desk.configure(settings)
-        self.hass.configure(settings)
+        self.watch.configure(settings)
+        self.hass.configure(settings, self.watch.specs())
         self.frigate.configure(settings)
         self.settings = settings
         if self.logs is not None:

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -34,6 +34,7 @@ from stream.mailbox import Mailbox
 from stream.types import Frame
 
 T = TypeVar("T")
+Banks = Mapping[str, MemoryBank]
 FRAME_TURN_S = 0.5
 FOLLOW = 0.2  # how fast the cost of a frame is learned
 IDLE_S = 0.25  # the longest sleep: spans of still cameras grow at this pace
@@ -45,6 +46,23 @@ class Camera:
 
     mailbox: Mailbox[Frame]
     bank: MemoryBank
+
+
+class Watching(Protocol):
+    """Standing questions, put in the engine's thread when nobody waits for an answer."""
+
+    @property
+    def due(self) -> bool:
+        """Whether `turn` has something to compute, and time for it."""
+        ...
+
+    def changed(self, frames: Sequence[Frame]) -> None:
+        """These frames were absorbed."""
+        ...
+
+    def turn(self, banks: Banks) -> None:
+        """A bounded piece of work; must not raise for a fault of one question."""
+        ...
 
 
 class Engine:
@@ -64,6 +82,7 @@ class Engine:
         self._answers = Answering(
             encoder.model, recaller, settings, outlook, counters, self._banks, self.notify, encoder.stages
         )
+        self.watching: Watching | None = None  # set before the start
         self._log = structlog.get_logger("longwatch.engine")
         self._wake = threading.Condition()
         self._calls: deque[Callable[[], None]] = deque()
@@ -169,7 +188,7 @@ class Engine:
         self.outlook.beat()
         with self._wake:
             holds_s = self._answers.holds_s
-            idle = not (self._calls or self._answers.busy or (self._frames and not holds_s))
+            idle = not (self._calls or self._answers.busy or (self._frames and not holds_s) or self._watches(holds_s))
             if idle and not len(self._answers) and self._stopping:
                 self._ended = True  # a call from now on is run by whoever makes it
                 return False
@@ -196,6 +215,12 @@ class Engine:
                 self._absorb()
             else:
                 self._frames = False
+        if self.watching is not None and not self._answers.busy and not self._answers.holds_s:
+            self.watching.turn(self._banks())
+
+    def _watches(self, holds_s: float) -> bool:
+        """Whether a standing question is to be put now."""
+        return self.watching is not None and not holds_s and not self._stopping and self.watching.due
 
     def _absorb(self) -> None:
         """One frame of every camera that has one, in one batch; still cameras' newest spans grow."""
@@ -209,6 +234,8 @@ class Engine:
             self._frame_s += (per_frame_s - self._frame_s) * (FOLLOW if self._frame_s else 1.0)
             self.counters.observe("absorb_ms", 1000 * self._took_s)
             self.counters.count("absorbed", len(frames))
+            if self.watching is not None:
+                self.watching.changed(frames)
         for name, camera in self.cameras.items():
             spans = camera.bank.spans
             first_s = min((span.first_s for span in spans), default=None)  # a merged span may reach back before others

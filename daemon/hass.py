@@ -152,6 +152,8 @@ def device(settings: Settings, topics: Topics, watches: Iterable[str] = ()) -> d
             "p": "binary_sensor",
             "name": _title(name),
             "state_topic": f"{topics.prefix}/watch/{name}/state",
+            "value_template": "{{ value_json.state }}",
+            "json_attributes_topic": f"{topics.prefix}/watch/{name}/state",
         }
     for name, component in components.items():
         component["unique_id"] = f"{prefix}_{name}"

@@ -16,6 +16,7 @@ from daemon.doors import HttpSettings
 from daemon.house import FrigateSettings, HomeAssistantSettings
 from daemon.settings import AnswerSettings, CameraSettings, MqttSettings, Settings, TlsSettings
 from daemon.stack import MemorySettings, Method, ModelSettings
+from daemon.watch.spec import Hours, WatchingSettings, WatchSpec
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 
@@ -29,9 +30,9 @@ One YAML file. `longwatch check --config FILE` says in one line per problem what
 - A method (`gate`, `retain`, `recall` and others) is a name, or a name with options: `still`, or
   `still: {threshold: 20}`. Names and options are in [methods.md](methods.md), which go together in
   [composing.md](composing.md).
-- A reload (SIGHUP, `systemctl reload longwatch`) takes over `cameras`, `gate`, `answer` and `log_level`. A change of
-  `mqtt`, `model`, `memory`, `archive`, `http`, `home_assistant` or `frigate` needs a restart: the reload is
-  refused whole, and says so in the log. `snapshot_every_s` is read at the start only.
+- A reload (SIGHUP, `systemctl reload longwatch`) takes over `cameras`, `gate`, `answer`, `watch`, `watching` and
+  `log_level`. A change of `mqtt`, `model`, `memory`, `archive`, `http`, `home_assistant` or `frigate` needs a
+  restart: the reload is refused whole, and says so in the log. `snapshot_every_s` is read at the start only.
 - The broker's password comes from `mqtt.password`, `mqtt.password_file`, or the systemd credential `mqtt-password`.
 
 This page is made from the code: `python -m daemon.reference`.
@@ -48,6 +49,9 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("http", "", HttpSettings),
     ("home_assistant", "", HomeAssistantSettings),
     ("frigate", "", FrigateSettings),
+    ("watch.<name>", "A name holds a-z, 0-9 and `_` only", WatchSpec),
+    ("watch.<name>.schedule", "A list of these", Hours),
+    ("watching", "", WatchingSettings),
 )
 _WORDS = {str: "text", int: "whole number", float: "number", bool: "true, false", Path: "path", SecretStr: "text"}
 _BOUNDS = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}"}
@@ -66,7 +70,7 @@ def _section(key: str, note: str, model: type[BaseModel]) -> Iterator[str]:
     yield "| key | value | default | meaning |"
     yield "|---|---|---|---|"
     for name, field in model.model_fields.items():
-        cells = (f"`{name}`", _value(field), _default(field), field.description or _about(field))
+        cells = (f"`{field.alias or name}`", _value(field), _default(field), field.description or _about(field))
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
     yield ""
 

@@ -20,6 +20,7 @@ from daemon.doors import HttpSettings
 from daemon.house import FrigateSettings, HomeAssistantSettings
 from daemon.stack import MemorySettings, Method, ModelSettings, Section, as_methods
 from daemon.times import Speech
+from daemon.watch.spec import MAX_WATCHES, WatchingSettings, WatchSpec
 from daemon.yamlfile import expanded, read_yaml
 from stream.doze import Thrift
 from stream.errors import ConfigError
@@ -217,6 +218,10 @@ class Settings(Section):
     gate: tuple[Method, ...] = Field(
         ({"stride": {"fps": 1.0}}, {"still": {}}), description="which frames are looked at at all; see methods.md"
     )
+    watch: dict[str, WatchSpec] = Field(
+        {}, max_length=MAX_WATCHES, description="standing questions, by name; more may come over MQTT"
+    )
+    watching: WatchingSettings = WatchingSettings()
     snapshot_every_s: float = Field(10.0, ge=0, description="0 publishes no snapshots")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="for our own lines")
 
@@ -231,6 +236,16 @@ class Settings(Section):
             if name in RESERVED_CAMERA_NAMES:
                 raise ValueError(f"camera name {name!r} is a topic of ours; choose another")
         return cameras
+
+    @model_validator(mode="after")
+    def _watches_known_cameras(self) -> Settings:
+        for name, spec in self.watch.items():
+            if not re.match(NAME_PATTERN, name):
+                raise ValueError(f"watch: the name {name!r} may only hold a-z, 0-9 and _")
+            for camera in spec.cameras:
+                if camera not in self.cameras:
+                    raise ValueError(f"watch.{name}.cameras: {nearest(camera, list(self.cameras))}")
+        return self
 
     @model_validator(mode="after")
     def _dozes_by_a_gate(self) -> Settings:

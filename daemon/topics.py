@@ -3,6 +3,8 @@
 <p>/available, <p>/status                      retained, ours
 <p>/<cam>/available, /state, /snapshot         retained, ours
 <p>/query, <p>/<cam>/query                     questions in
+<p>/watch/<name>/set, /state                   standing questions in, their states out (both retained)
+<p>/events                                     what standing questions tell
 <p>/answer/<id>, <p>/answer/<id>/chunk         answers out, unless the question names another topic
 <p>/evidence/<id>/<n>                          JPEG pictures of an answer
 <p>/<cam>/enabled/set, /state                  switch of a camera: in, and retained out
@@ -96,6 +98,24 @@ class Topics:
     def switched_camera(self, topic: str) -> str:
         """The `<cam>` of `<p>/<cam>/enabled/set`."""
         return topic.removeprefix(f"{self.prefix}/").removesuffix("/enabled/set")
+
+    @property
+    def events(self) -> str:
+        """What standing questions tell: JSON, `new`, `update` and `end`."""
+        return f"{self.prefix}/events"
+
+    @property
+    def watches(self) -> str:
+        """The filter of all standing questions' `set` topics."""
+        return f"{self.prefix}/watch/+/set"
+
+    def watch_state(self, name: str) -> str:
+        """JSON of one standing question, retained."""
+        return f"{self.prefix}/watch/{name}/state"
+
+    def watch_of(self, topic: str) -> str:
+        """The `<name>` of `<p>/watch/<name>/set`."""
+        return topic.removeprefix(f"{self.prefix}/watch/").removesuffix("/set")
 
     def frigate(self, event_id: str) -> str:
         """What we say about an event of Frigate."""

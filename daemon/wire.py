@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from daemon.messages import Status
+from daemon.watch.spec import WatchSpec
 
 ID_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 MAX_EPOCH_S = 4_102_444_800.0  # year 2100: a larger number was given in milliseconds
@@ -194,6 +195,67 @@ class DaemonStatus(_Out):
     mqtt_lost: int = Field(0, description="answers given up because the queue was full")
 
 
+class WatchEvidenceWire(_Out):
+    """What a camera showed when an event began there."""
+
+    camera: str
+    t: float = Field(description="when the picture was taken")
+    iso: str = Field(description="`t` as ISO 8601 in UTC")
+    frame: str = Field(description="topic of the JPEG")
+
+
+class WatchEventWire(_Out):
+    """One happening that a standing question found; cameras that saw the same moment are in one."""
+
+    id: str
+    watch: str = Field(description="the standing question's name")
+    question: str
+    severity: Literal["info", "warning", "alert"] = "info"
+    state: Literal["ON", "OFF"] = Field(description="ON: it is open")
+    start_time: float = Field(description="since when it is so")
+    end_time: float | None = Field(None, description="until when it was; null: still so")
+    cameras: tuple[str, ...] = Field((), description="that saw it, in order")
+    probability: Share = Field(0.0, description="of yes, the highest so far")
+    reason: str = Field("", description="why it ended: over, schedule, disabled, changed or removed")
+    evidence: tuple[WatchEvidenceWire, ...] = ()
+
+
+class EventWire(_Out):
+    """What is told on `<p>/events`. `before` of a `new` event is the same one with `state` OFF."""
+
+    model_config = ConfigDict(title="Longwatch event")
+
+    v: Literal[1] = 1
+    type: Literal["new", "update", "end"]
+    before: WatchEventWire
+    after: WatchEventWire
+
+
+class WatchStateWire(_Out):
+    """One standing question, as published retained on `<p>/watch/<name>/state`. With an `error`, what was sent to
+    `<p>/watch/<name>/set` changed nothing; that of an unknown name is not retained."""
+
+    model_config = ConfigDict(title="Longwatch standing question")
+
+    v: Literal[1] = 1
+    name: str
+    state: Literal["ON", "OFF"] | None = Field(None, description="ON: an event is open; null: no such question")
+    question: str = ""
+    kind: Literal["state", "count"] = "state"
+    severity: Literal["info", "warning", "alert"] = "info"
+    cameras: tuple[str, ...] = Field((), description="empty: all")
+    enabled: bool = True
+    put: bool = Field(False, description="whether its schedule has it put now")
+    source: Literal["config", "mqtt"] = "config"
+    since: float | None = Field(None, description="since when the open event lasts")
+    event: str | None = Field(None, description="its id")
+    probability: dict[str, Share] = Field({}, description="of yes, by camera, when it was last evaluated")
+    last_hour: int = Field(0, ge=0, description="events that began in the last hour")
+    evaluated_at: float | None = None
+    missed: int = Field(0, ge=0, description="moments that could not be evaluated in time")
+    error: str | None = None
+
+
 _MODELS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("query", QueryWire),
     ("answer", AnswerWire),
@@ -202,6 +264,9 @@ _MODELS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("frigate", FrigateWire),
     ("status", DaemonStatus),
     ("state", CameraState),
+    ("event", EventWire),
+    ("watch", WatchSpec),
+    ("watch_state", WatchStateWire),
 )
 
 
@@ -211,7 +276,7 @@ def schemas() -> dict[str, str]:
 
 
 def _schema(model: type[BaseModel]) -> str:
-    mode: Literal["validation", "serialization"] = "validation" if model is QueryWire else "serialization"
+    mode: Literal["validation", "serialization"] = "validation" if model in (QueryWire, WatchSpec) else "serialization"
     schema: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     schema.update(model.model_json_schema(mode=mode, by_alias=True))
     return json.dumps(schema, indent=2) + "\n"

@@ -71,3 +71,17 @@ class WatchSpec(Section):
     def on(self, camera: str) -> bool:
         """Whether it is put to `camera`."""
         return not self.cameras or camera in self.cameras
+
+
+class WatchingSettings(Section):
+    """How much is spent on standing questions. What they are is in `watch`."""
+
+    share: float = Field(
+        0.25, gt=0, le=1, description="of the engine's time, at most; what finds no room is counted; 1: no limit"
+    )
+    least_score: float = Field(
+        0.0, ge=0, description="frames that the gate gives less change nothing, and are not asked about"
+    )
+    max_age_s: float = Field(
+        60.0, gt=0, le=86_400, description="a camera is asked again after this long, whatever its gate says"
+    )
