@@ -50,7 +50,7 @@ class House:
         self.post.man.zone = None
         self.frames = iter(random_frames(50, 0, "cam0"))
 
-    def probabilities(self, view: MemoryView, questions: Sequence[Sequence[int]]) -> list[float]:  # noqa: ARG002
+    def probabilities(self, view: MemoryView, questions: Sequence[Sequence[int]]) -> list[float]:
         return [self.says] * len(questions)
 
     def send(self, name: str, payload: object) -> None:
