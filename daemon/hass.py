@@ -60,7 +60,7 @@ class Hass:
     def configure(self, settings: Settings, watches: Iterable[str] | None = None) -> None:
         """These are the cameras and the standing questions now; `watches` None: those of the settings."""
         self._settings = settings
-        self._watches = tuple(_watches(settings) if watches is None else watches)
+        self._watches = tuple(settings.watch if watches is None else watches)
         if self._sent:
             self._part_with(json.loads(self._sent)["cmps"])
             self.announce()
@@ -229,8 +229,3 @@ def last_answer(query: Query, answer: Answer, topics: Topics) -> bytes:
 
 def _title(name: str) -> str:
     return name.replace("_", " ").strip().capitalize() or name
-
-
-def _watches(settings: Settings) -> tuple[str, ...]:
-    """The standing questions of the configuration."""
-    return tuple(getattr(settings, "watch", None) or ())
