@@ -293,4 +293,5 @@ class Answering:
             trust=geometry.trust,
             least_support=self.settings.min_support,
             speech=self.settings.speech,
+            pictures=self.outlook.pictures,
         )

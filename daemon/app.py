@@ -9,6 +9,7 @@ settings -> core (model, policy) -> engine <- mailboxes <- sources          one 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import signal
 import sys
@@ -86,7 +87,9 @@ class App:
         self._stopped, self._reloads = asyncio.Event(), asyncio.Event()
         self.keeper.open()
         self.recaller = core.recaller(self.keeper.reader())
-        outlook = Outlook(self._newest_s, self.gaps.between, lambda: self.beats.beat("engine"), self.keeper)
+        outlook = Outlook(
+            self._newest_s, self.gaps.between, lambda: self.beats.beat("engine"), self.keeper, pictures=self._pictures
+        )
         self.engine = Engine(core.encoder, self.recaller, {}, settings.answer, outlook, self.counters)
         self.link = MqttLink(settings, self._on_query, self._rng)
         self.switches = Switches(self.link.topics, self.link.publish, self.switch)
@@ -210,7 +213,8 @@ class App:
         for name in list(self.posts):
             post = self.posts[name]
             same_gate = settings.gate == self.settings.gate or bool(post.settings.gate)
-            if wanted.get(name) == post.settings and same_gate:
+            same_zone = settings.answer.time_zone == self.settings.answer.time_zone or post.settings.schedule is None
+            if wanted.get(name) == post.settings and same_gate and same_zone:
                 continue
             post.source.stop(0.0)  # its thread may go on for a moment: nobody listens to it any more
             self.beats.remove(f"camera {name}")
@@ -266,6 +270,8 @@ class App:
             black_after_s=camera.black_after_s,
             frozen_after_s=camera.frozen_after_s,
             thrift=camera.thrift,
+            privacy=camera.privacy,
+            schedule=camera.watched(settings.answer.zone),
         )
         mailbox: Mailbox[Frame] = Mailbox(notify=self.engine.notify)
 
@@ -283,6 +289,9 @@ class App:
         source = Source(config, gate.make(camera.gate or settings.gate), sink, on_state, around)
         post = Post(camera, source, mailbox, kept.bank, kept.next_frame)
         self.posts[name] = post
+        if not camera.pictures:  # of an earlier configuration
+            self.link.clear_snapshot(name)
+            self.link.desk.forget(name, 0.0, math.inf)
         if name not in self.switches.off:
             self.beats.register(part, READER_ALLOWED_S)
             source.start()
@@ -310,6 +319,10 @@ class App:
             if camera in (None, name) and frame is not None and since_s <= frame.wall_s <= until_s:
                 post.newest = replace(frame, thumbnail=NO_THUMBNAIL)
                 self.link.clear_snapshot(name)
+
+    def _pictures(self, camera: str) -> bool:
+        post = self.posts.get(camera)
+        return post is not None and post.settings.pictures
 
     def _newest_s(self, camera: str) -> float | None:
         post = self.posts.get(camera)

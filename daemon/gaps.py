@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from daemon.messages import Gap
+from stream.schedule import SCHEDULE
 from stream.sight import BLIND
 from stream.source import StateChange
 
@@ -27,7 +28,7 @@ class GapLog:
     def follow(self, change: StateChange, last_s: float | None) -> None:
         """Take over what a camera's reader announced. `last_s`: stamp of its newest intact frame, if there was one.
 
-        Pictures that show nothing are a gap of their own, beside times without any picture.
+        Pictures that show nothing are a gap of their own, and so are times outside a schedule, beside faults.
         """
         if change.state == "online":
             self.up(change.camera, change.wall_s)
@@ -35,11 +36,12 @@ class GapLog:
                 self._begin(change.camera, change.wall_s, change.reason, blind=True)
         elif change.reason != "start" and (change.state == "offline" or not self.reason(change.camera)):
             # to try again is no new reason: until then the gap keeps that of the fault
-            self.down(change.camera, change.wall_s if last_s is None else last_s, change.reason)
+            planned = SCHEDULE in (change.reason, self.reason(change.camera))
+            self.down(change.camera, change.wall_s if last_s is None or planned else last_s, change.reason)
 
     def down(self, camera: str, since_s: float, reason: str) -> None:
         """`camera` is not seen from `since_s` on. A gap that is open already keeps its start and takes the reason;
-        one whose pictures showed nothing ends here instead."""
+        one whose pictures showed nothing ends here instead, and so does one by schedule, or before that."""
         self._begin(camera, since_s, reason, blind=False)
 
     def up(self, camera: str, at_s: float) -> None:
@@ -58,7 +60,8 @@ class GapLog:
         ended = None
         with self._lock:
             known = self._open.get(camera)
-            if known is not None and (blind or camera in self._blind):
+            planned = known is not None and known.reason != reason and SCHEDULE in (known.reason, reason)
+            if known is not None and (blind or planned or camera in self._blind):
                 ended, known = replace(known, until_s=max(since_s, known.since_s)), None
                 self._keep(ended)
             (self._blind.add if blind else self._blind.discard)(camera)

@@ -37,6 +37,7 @@ class Surroundings:
     trust: Trust | None = None
     least_support: float | None = None  # as configured
     speech: Speech = SPEECH
+    pictures: Callable[[str], bool] = lambda _camera: True  # whether pictures of a camera may be shown
 
 
 @dataclass(slots=True, eq=False)
@@ -160,7 +161,13 @@ class Job:
         assert self.session is not None
         count = self.query.evidence or 0
         found = [
-            Evidence(row.view.camera, moment.span, weight / len(judged), moment.jpeg, shown(weight, around.trust))
+            Evidence(
+                row.view.camera,
+                moment.span,
+                weight / len(judged),
+                moment.jpeg if around.pictures(row.view.camera) else b"",
+                shown(weight, around.trust),
+            )
             for number, row in enumerate(self.session.rows)
             if judged[number].seen
             for moment, weight in self.session.evidence(number, count)

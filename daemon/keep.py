@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from daemon.options import moment
+from daemon.options import length, moment
 from stream.errors import LongwatchError
 
 if TYPE_CHECKING:
@@ -100,13 +100,16 @@ def forget(
     camera: Camera = None,
     since: Since = None,
     until: Until = None,
+    last: Annotated[str | None, typer.Option(help="up to now: 30m, 1h, 2d; instead of --since and --until")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> None:
     """Erase for good what was seen in a time: memory, snapshots, archive. Answers will say that it was erased."""
     folder = _folder(config)
-    since_s, until_s = moment("--since", since) or 0.0, moment("--until", until)
-    if until_s is None:
-        until_s = time.time()
+    until_s, last_s = moment("--until", until), length("--last", last)
+    if last_s is not None and (since is not None or until is not None):
+        raise KeepError("--last says both ends: leave --since and --until out; nothing was erased")
+    until_s = time.time() if until_s is None else until_s
+    since_s = moment("--since", since) or 0.0 if last_s is None else max(0.0, until_s - last_s)
     if since_s > until_s:
         raise KeepError("--since lies after --until; nothing was erased")
     path = folder / "archive.sqlite"

@@ -42,3 +42,4 @@ class Outlook:
     beat: Callable[[], None] = lambda: None
     keep: Keep = field(default_factory=Nowhere)
     clock: Clock = field(default_factory=SystemClock)
+    pictures: Callable[[str], bool] = lambda _camera: True  # whether what was kept of them may be shown

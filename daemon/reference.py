@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from daemon.doors import HttpSettings
 from daemon.house import FrigateSettings, HomeAssistantSettings
+from daemon.privacy import MaskSettings, ScheduleSettings, WindowSettings
 from daemon.settings import AnswerSettings, CameraSettings, MqttSettings, Settings, TlsSettings
 from daemon.stack import MemorySettings, Method, ModelSettings
 from daemon.watch.spec import Hours, WatchingSettings, WatchSpec
@@ -41,6 +42,9 @@ This page is made from the code: `python -m daemon.reference`.
 _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("", "Top level", Settings),
     ("cameras.<name>", "A name holds a-z, 0-9 and `_` only", CameraSettings),
+    ("cameras.<name>.masks", "", MaskSettings),
+    ("cameras.<name>.schedule", "", ScheduleSettings),
+    ("cameras.<name>.schedule.watch", "", WindowSettings),
     ("mqtt", "", MqttSettings),
     ("mqtt.tls", "", TlsSettings),
     ("model", "", ModelSettings),
@@ -95,7 +99,9 @@ def _kind(annotation: Any) -> str:
     if origin is Literal:
         return ", ".join(f"`{arg}`" for arg in args)
     if origin is tuple:
-        return "list of methods" if args[0] == Method else f"list of {_kind(args[0])}s"
+        kinds = [_kind(arg) for arg in args if arg is not Ellipsis]
+        several = kinds[0] if kinds[0][-1] in "`]" else f"{kinds[0]}s"
+        return f"list of {several}" if Ellipsis in args else f"[{', '.join(kinds)}]"
     if origin is dict:
         return "section per name" if _is_section(args[1]) else f"map of {_kind(args[1])}s"
     return "section" if _is_section(annotation) else _WORDS[annotation]

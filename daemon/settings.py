@@ -10,6 +10,7 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import fields
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
@@ -18,13 +19,16 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validat
 
 from daemon.doors import HttpSettings
 from daemon.house import FrigateSettings, HomeAssistantSettings
+from daemon.privacy import MaskSettings, ScheduleSettings
 from daemon.stack import MemorySettings, Method, ModelSettings, Section, as_methods
 from daemon.times import Speech
 from daemon.watch.spec import MAX_WATCHES, WatchingSettings, WatchSpec
 from daemon.yamlfile import expanded, read_yaml
 from stream.doze import Thrift
 from stream.errors import ConfigError
+from stream.intake import Privacy
 from stream.policy import nearest
+from stream.schedule import ALWAYS, Schedule
 
 NAME_PATTERN = r"^[a-z0-9_]+$"  # a camera's name is a topic level and a file name: nothing to escape, ever
 RESERVED_CAMERA_NAMES = frozenset(
@@ -128,6 +132,11 @@ class CameraSettings(Section):
     )
     lazy_thumbnails: bool = Field(True, description="encode evidence pictures when they are read; false: at once")
     skip_nonref: bool = Field(True, description="where `stride` takes few: do not decode frames that no other needs")
+    masks: tuple[MaskSettings, ...] = Field(
+        (), max_length=64, description="what nobody may see of the picture; see privacy.md"
+    )
+    schedule: ScheduleSettings | None = Field(None, description="when it is watched; default: always")
+    pictures: bool = Field(True, description="false: no evidence picture, snapshot or thumbnail of it is made")
     gate: tuple[Method, ...] = Field((), description="overrides the common gate for this camera")
     options: dict[str, str] = Field(default_factory=dict, description="passed to FFmpeg as they are")
 
@@ -142,6 +151,15 @@ class CameraSettings(Section):
                 "raise it, or raise `black_after_s` and `frozen_after_s` (0 switches them off)"
             )
         return self
+
+    @property
+    def privacy(self) -> Privacy:
+        """What nobody may see of it."""
+        return Privacy(tuple(item.mask for item in self.masks), self.pictures)
+
+    def watched(self, zone: tzinfo | None) -> Schedule:
+        """When it is watched, in the users' time zone; None is the machine's."""
+        return ALWAYS if self.schedule is None else self.schedule.schedule(zone)
 
     @property
     def thrift(self) -> Thrift:
@@ -333,7 +351,7 @@ def _siblings(loc: tuple[str | int, ...]) -> list[str]:
             continue  # a camera's name, or an index
         kinds = [kind for kind in _models(field.annotation) if issubclass(kind, BaseModel)]
         model = kinds[0] if kinds else model
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

@@ -37,6 +37,7 @@ REASONS: Mapping[str, str] = MappingProxyType(  # why a camera was not seen; a w
         "stopped": "it was not being watched",
         "removed": "it was not in the configuration",
         "restart": "nothing was watching",
+        "schedule": "outside its schedule",
     }
 )
 

@@ -10,8 +10,9 @@ import copy
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from stream.doze import OFF, Doze, Thrift, moved
 from stream.errors import NoVideo
 from stream.gate import Chain, Gate
 from stream.hold import Hold, Item, Unseen
+from stream.mask import Polygon
 from stream.picture import Scaler
 from stream.sight import Sight
 from stream.stages import OFF as UNMEASURED
@@ -36,6 +38,17 @@ Stamper = Callable[[float | None, float | None], Stamp]  # from a picture's own 
 _NO_IMAGE = np.empty((0, 0, 3), np.uint8)
 
 
+@dataclass(frozen=True, slots=True)
+class Privacy:
+    """What nobody may see of a camera. `pictures` False: no evidence picture is made, so none is stored or shown."""
+
+    masks: Sequence[Polygon] = ()
+    pictures: bool = True
+
+
+OPEN = Privacy()
+
+
 class Intake:
     """Turns one camera's pictures into frames. Always: `frames_in == kept + sum(skipped.values())`.
 
@@ -48,12 +61,12 @@ class Intake:
         camera: str,
         size: tuple[int, int],
         gate: Gate,
-        first_index: int = 0,
         sight: Sight | None = None,
         thrift: Thrift = OFF,
+        privacy: Privacy = OPEN,
     ) -> None:
         self.camera = camera
-        self.first_index = first_index  # a camera's frames are counted over its whole life, not over its reader's
+        self.first_index = 0  # a camera's frames are counted over its whole life: a new reader goes on with the count
         self.frames_in = 0
         self.kept = 0
         self.skipped: Counter[str] = Counter()  # by reason
@@ -61,7 +74,8 @@ class Intake:
         self.last_wall_s: float | None = None  # stamp of the newest intact frame
         self._last_pts_s: float | None = None  # its own
         self.stages: Stages = UNMEASURED  # whoever wants to know puts in theirs
-        self._scaler = Scaler(size)
+        self._scaler = Scaler(size, privacy.masks)
+        self._pictures = privacy.pictures
         self._gate = gate if isinstance(gate, Chain) else Chain([gate])
         self._sight = sight
         self._looked_s = -math.inf  # stamp of the picture that `sight` saw last
@@ -101,8 +115,8 @@ class Intake:
         if verdict.keep or (self._sight is not None and at.wall_s - self._looked_s >= self._look_s):
             with self.stages.span("scale"):
                 image = self._scaled(picture)
-            if self._sight is not None:
-                self._sight.look(image, at.wall_s)
+            if self._sight is not None and (shown := self._scaler.shown(image, picture.frame)) is not None:
+                self._sight.look(shown, at.wall_s)
             self._looked_s = at.wall_s
             if verdict.keep:
                 frame = dataclasses.replace(frame, image=image)
@@ -118,11 +132,16 @@ class Intake:
         return frame, verdict
 
     def accept(self, picture: Picture, stamp: Stamper) -> Frame | None:
-        """The finished frame with its evidence picture, or None when it was skipped. Raises CameraError."""
+        """The finished frame, or None when it was skipped. With its evidence picture, where there may be one.
+
+        Raises CameraError.
+        """
         judged = self.judge(picture, stamp)
         if judged is None or picture.frame is None or not judged[1].keep:
             return None
         frame, verdict = judged
+        if not self._pictures:
+            return dataclasses.replace(frame, score=verdict.score)
         with self.stages.span("thumbnail"):
             thumbnail = self._scaler.thumbnail(picture.frame)
             if not self._thrift.lazy_thumbnails:

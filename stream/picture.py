@@ -2,10 +2,12 @@
 
 The model's picture is stretched to the model's size: the aspect ratio is NOT kept. A letterbox would spend visual
 tokens on black bars, and a crop would not see the edge of the scene. Evidence is for people and keeps its aspect.
+What `mask.py` hides is grey in both; there is no other way from a decoded frame to a picture.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from io import BytesIO
 
@@ -16,6 +18,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image
 
 from stream.errors import CameraError
+from stream.mask import Masks, Polygon
 from stream.types import Thumbnail
 
 EVIDENCE_WIDTH_PX = 320
@@ -25,17 +28,22 @@ _JPEG_QUALITY = 80
 class Scaler:
     """One camera's scaler to (H, W) = `size`. Not thread-safe; adapts when the source changes its resolution."""
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], masks: Sequence[Polygon] = ()) -> None:
         height, width = size
         if height < 1 or width < 1:
             raise ValueError(f"picture size must be at least 1x1 px, got {height}x{width}")
         self.size = size
+        self._masks = Masks(masks)
         self._model = VideoReformatter()  # each keeps its swscale context: one per target size
         self._evidence = VideoReformatter()
 
     def rgb(self, frame: VideoFrame) -> np.ndarray:
         """`frame` as uint8 RGB [H, W, 3], owned by the caller. Raises CameraError when it cannot be scaled."""
-        return _reformat(self._model, frame, self.size)
+        return self._masks.cover(_reformat(self._model, frame, self.size), (frame.height, frame.width))
+
+    def shown(self, image: np.ndarray, frame: VideoFrame) -> np.ndarray | None:
+        """Of `rgb(frame)` what is not masked, for who judges a picture as a whole; None when all of it is."""
+        return self._masks.shown(image, (frame.height, frame.width))
 
     def thumbnail(self, frame: VideoFrame, width_px: int = EVIDENCE_WIDTH_PX) -> Thumbnail:
         """`frame` at most `width_px` wide and with its own aspect ratio; a JPEG when read. Raises CameraError.
@@ -44,7 +52,8 @@ class Scaler:
         """
         width = min(width_px, frame.width)
         height = max(1, round(frame.height * width / frame.width))
-        return Thumbnail(partial(jpeg, _reformat(self._evidence, frame, (height, width))))
+        scaled = _reformat(self._evidence, frame, (height, width))
+        return Thumbnail(partial(jpeg, self._masks.cover(scaled, (frame.height, frame.width))))
 
 
 def jpeg(image: np.ndarray) -> bytes:

@@ -3,6 +3,7 @@
     connecting --first frame--> online --fault--> offline(reason) --back-off--> connecting ...
          `---------------------fault-----------------^                 stop() -> offline(stopped)
 
+Outside its schedule a camera is offline(schedule): its connection is closed, and nothing of it is decoded.
 `online` has a reason as well: `frames`, or what `sight.py` says of pictures that show nothing, `black` or `frozen`.
 
 Nothing a camera does ends the thread, and nothing blocks it for longer than about twice `timeout_s`: opening and
@@ -30,7 +31,9 @@ from stream.doze import Thrift
 from stream.errors import CameraError, CameraTimeout, NoVideo, redact
 from stream.gate import Gate
 from stream.hold import Held, Item, Unseen
-from stream.intake import CORRUPT, Intake
+from stream.intake import CORRUPT, OPEN, Intake, Privacy
+from stream.pace import Pace
+from stream.schedule import ALWAYS, SCHEDULE, Schedule
 from stream.sight import BLIND, Sight
 from stream.types import Frame
 
@@ -41,10 +44,9 @@ HEALTHY_S = 60.0  # online for this long: the next fault is a new one, back-off 
 FPS_WINDOW_S = 5.0
 NAP_S = 0.2  # how late a packet is looked at while its camera dozes
 _BLOCKED_S = 0.005  # longer than this for a packet: it had not come yet
-_EXPECTED = frozenset({"stopped", "finished"})  # ends that nobody needs to look into
+_OUTSIDE_S = 0.5  # how late a schedule is followed
+_EXPECTED = frozenset({"stopped", "finished", SCHEDULE})  # ends that nobody needs to look into
 _MIN_SPAN_S = 0.5  # no rate can be told from less
-_MAX_WAIT_S = 10.0  # a file's pts that ask for a longer pause are not believed
-_MAX_LATE_S = 1.0  # later than this: start a new pace, do not hurry
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class SourceConfig:
     black_after_s: float = 3.0  # of black pictures; 0: never said
     frozen_after_s: float = 60.0  # of one and the same picture; 0: never said
     thrift: Thrift = field(default_factory=Thrift)
+    privacy: Privacy = OPEN
+    schedule: Schedule = ALWAYS  # when it is watched at all
 
     @property
     def capture(self) -> CaptureConfig:
@@ -162,7 +166,8 @@ class Source:
         self._around = around or Surroundings()
         self._log = structlog.get_logger("longwatch.source").bind(camera=config.camera)
         self._sight = Sight(config.black_after_s, config.frozen_after_s)
-        self._intake = Intake(config.camera, config.size, gate, config.first_index, self._sight, config.thrift)
+        self._intake = Intake(config.camera, config.size, gate, self._sight, config.thrift, config.privacy)
+        self._intake.first_index = config.first_index
         self._clock = self._around.clock
         self._map = ClockMap(self._clock)
         self._backoff = Backoff(self._around.rng, self._around.first_backoff_s)
@@ -234,6 +239,9 @@ class Source:
         if self._stop.is_set():
             self._guard(lambda: self._announce("offline", "stopped"))
 
+    def _watched(self) -> bool:
+        return self.config.schedule.watched(self._clock.wall_s())
+
     def _guard(self, step: Callable[[], T]) -> T | None:
         """`step()`, or None where it raised: logged and counted. The only place that catches everything."""
         try:
@@ -248,6 +256,10 @@ class Source:
         """One connection from opening to its end, and the pause after it. False when there is nothing to reopen."""
         self._online_s = None
         self._around.beat()
+        if not self._watched():
+            self._announce("offline", SCHEDULE)
+            self._stop.wait(_OUTSIDE_S)
+            return True
         try:
             self._connect_and_read()
             fault = self._end()
@@ -255,6 +267,8 @@ class Source:
             fault = error
         if self._stop.is_set():
             return False
+        if not self._watched():  # closed for that, and a fault of that moment is none
+            return True
         if fault is None:
             self._announce("offline", "finished", "the file was played to its end")
             return False
@@ -269,7 +283,7 @@ class Source:
         with self._lock:
             self._stats = replace(self._stats, reconnects=self._connections)
         self._connections += 1
-        while not self._stop.is_set():
+        while not self._stop.is_set() and self._watched():
             self._map.restart()
             with closing(self._around.opener(self.config.capture)) as capture:
                 self._read(capture)
@@ -285,7 +299,7 @@ class Source:
     def _read(self, capture: Capture) -> None:
         """Hand over frames until `capture` ends or we are stopped. Raises CameraError."""
         paced = self.config.capture.kind == "file" and self.config.realtime
-        pace = _Pace(self._clock, self._stop)
+        pace = Pace(self._clock, self._stop)
         intact = 0
         good_s = self._clock.monotonic_s()
         asked_s = good_s
@@ -296,7 +310,7 @@ class Source:
                 self._nap(item, pace if paced else None, waited_s)
             elif paced and not late and not isinstance(item, Unseen):
                 pace.wait(item.pts_s)
-            if self._stop.is_set():
+            if self._stop.is_set() or not self._watched():
                 return
             frame = self._intake.accept(item, self._map.stamp) if isinstance(item, Picture) else None
             now_s = self._clock.monotonic_s()
@@ -312,7 +326,7 @@ class Source:
         if not intact:
             raise NoVideo(f"{self.config.capture.place}: it ended without one decodable frame")
 
-    def _nap(self, held: Held, pace: _Pace | None, waited_s: float) -> None:
+    def _nap(self, held: Held, pace: Pace | None, waited_s: float) -> None:
         """Let packets gather while a camera dozes: waking up for each costs more than all else that is done with it.
 
         Never while one lies there that came before (`waited_s` is short): we would fall behind.
@@ -371,22 +385,3 @@ class Source:
         log("camera state", state=state, reason=reason, detail=detail)
         if self._on_state is not None:
             self._on_state(StateChange(self.config.camera, state, reason, wall_s, detail))
-
-
-class _Pace:
-    """Plays a file at the speed of its pts; waits on the stop event, so that stopping is immediate."""
-
-    def __init__(self, clock: Clock, stop: threading.Event) -> None:
-        self._clock, self._stop = clock, stop
-        self._shift_s: float | None = None  # monotonic - pts of a frame that is on time
-
-    def wait(self, pts_s: float | None) -> None:
-        """Wait until the frame with `pts_s` is due; a jump in pts or a long delay starts a new pace."""
-        if pts_s is None:
-            return
-        now_s = self._clock.monotonic_s()
-        due_in_s = 0.0 if self._shift_s is None else pts_s + self._shift_s - now_s
-        if self._shift_s is None or not -_MAX_LATE_S <= due_in_s <= _MAX_WAIT_S:
-            self._shift_s = now_s - pts_s
-        elif due_in_s > 0:
-            self._stop.wait(due_in_s)

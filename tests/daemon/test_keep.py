@@ -131,6 +131,18 @@ def test_forget_beside_a_daemon_asks_it_and_waits(cli: typer.Typer, config: Path
         assert b"mark of 25." not in content(folder)
 
 
+def test_forget_the_last_hour(cli: typer.Typer, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = archived(config)
+    monkeypatch.setattr(keep.time, "time", lambda: T0 + FRAMES + 3600 - 10)
+    for more in (("--since", T0), ("--until", T0)):
+        with pytest.raises(keep.KeepError, match="says both ends"):
+            run(cli, "forget", "-c", config, "--last", "1h", *more, "--yes")
+    told = run(cli, "forget", "-c", config, "--camera", "door", "--last", "1h", "--yes")
+    assert "10 archived frames of camera door erased" in told
+    assert b"mark of 39." in content(folder)
+    assert b"mark of 40." not in content(folder)
+
+
 def test_a_daemon_that_does_not_answer(cli: typer.Typer, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keep, "ANSWER_S", 0.2)
     folder = archived(config)
