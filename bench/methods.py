@@ -126,17 +126,19 @@ def rig(args: argparse.Namespace) -> Rig:
     core = build(parse(raw, "--checkpoint"))
     torch.set_num_threads(1)
     stages, model, px = args.stage or STAGES, Known(core.model), core.model.geometry.image_px
+    shows = streams(stages, px, args.streams, quick=args.quick)
     tuned: dict[str, dict[str, dict[str, Any]]] = {stage: {} for stage in STAGES}
     failed: dict[str, str] = {}
 
-    def asked(stage: str) -> tuple[str, ...]:
+    def budgets(stage: str) -> tuple[str, ...]:
         return BUDGETS["tiny"][stage][: QUICK_BUDGETS if args.quick else None]
 
     if "gate" in stages:
-        tuned["gate"], lost = tuned_gates(px, asked("gate"), *((1,) if args.quick else ()))
+        shown = [stream.frames[: max(asked_at) + 1] for stream, asked_at in shows["gate"]]
+        tuned["gate"], lost = tuned_gates(shown, budgets("gate"))
         failed |= lost
     if "tower" in stages:
-        tuned["tower"], lost = tuned_towers(core.model, pictures(px, 1)[0], asked("tower"))
+        tuned["tower"], lost = tuned_towers(core.model, pictures(px, 1)[0], budgets("tower"))
         failed |= lost
     rows = {stage: every(stage, "tiny", tuned[stage]) for stage in stages}
     if args.quick:
@@ -144,8 +146,8 @@ def rig(args: argparse.Namespace) -> Rig:
     cores, unbuilt = prepared([row for own in rows.values() for row in own], model)
     failed |= unbuilt
     rows = {stage: [row for row in own if row.key in cores] for stage, own in rows.items()}
-    shown = [] if args.quick else clips(args.videos, px)
-    return Rig(core, model, rows, cores, streams(stages, px, args.streams, quick=args.quick), shown, failed, tuned)
+    filmed = [] if args.quick else clips(args.videos, px)
+    return Rig(core, model, rows, cores, shows, filmed, failed, tuned)
 
 
 def brief(rows: Sequence[Row]) -> list[Row]:

@@ -1,6 +1,7 @@
 """Gates at equal shares of the frames kept: what the codec says of a rendered street, options tuned to a share, clips.
 
-A gate is tuned on one street that is not asked about. What it then keeps of others is what it keeps.
+A gate is tuned on the pictures of the streams that are asked about, not on their questions: how much a gate by change
+keeps differs so much from street to street that shares would not be equal otherwise. What it keeps of clips differs.
 """
 
 from __future__ import annotations
@@ -26,8 +27,6 @@ from stream.model import Model
 from stream.train.truth import Truth
 from stream.types import Frame
 
-CALIBRATION = (("busy", 90), ("minutes", 90), ("busy", 91))  # streets that no question is asked about
-LONGEST = 240  # frames of one of them
 STEPS = 9  # of the search
 LOOK_FPS = 1.0  # of real clips, as of streets
 # the options that say how much is kept, all with the same value, and the range to look in
@@ -80,9 +79,8 @@ def kept(method: str, options: Mapping[str, Any], frames: Sequence[Frame]) -> li
     return [frame for frame in frames if judge(frame).keep]
 
 
-def tuned_gates(px: int, budgets: Sequence[str], streets: int = len(CALIBRATION)) -> Tuned:
-    """Options by `method@budget` that keep the budget's share of the calibration streets, and what has none."""
-    shown = [street(name, number, px).frames[:LONGEST] for name, number in CALIBRATION[:streets]]
+def tuned_gates(shown: Sequence[Sequence[Frame]], budgets: Sequence[str]) -> Tuned:
+    """Options by `method@budget` that keep the budget's share of the streams in `shown`, and what has none."""
     count = sum(map(len, shown))
 
     def share(method: str, options: Mapping[str, Any]) -> float:

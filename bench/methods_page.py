@@ -35,9 +35,10 @@ two fixed questions after the stream with the row that leaves everything as it i
 carriers), *bytes* what is stored of it or read by a question. *ms* is processor time of one core at the stage (a frame;
 of `retain`, `recall` and `focus` one choice, of `rules` eight questions), with the shipped model, and *frame* that of a
 whole frame. An interval is of one comparison: of forty rows that are level one stands out by chance alone.
-Measured on {machine}, {date}, commit {commit}: {processor:.0f} s of one core.
 
 ![accuracy over cost, a panel a stage](methods_bench.svg)
+
+Measured on {machine}, {date}, commit {commit}: {processor:.0f} s of one core.
 """
 
 
@@ -175,7 +176,10 @@ def show(result: Table) -> None:
             print(f"0.5b {row['budget']:>6} {row['method']:14}" + "".join(f"{cell:>9}" for cell in cost))
         print("\n".join([*sentences(result, stage), follows(result["defaults"][stage])]))
     met = result["frontier_beats_uniform"]
-    print(f"\nthe best method is above the plain choice at {met['met']} of {met['budgets']} budgets")
+    print(
+        f"\nthe best method is above the plain choice at {met['met']} of {met['budgets']} budgets, "
+        f"beyond chance at {met['beyond_chance']}"
+    )
     for key, why in result["failed"].items():
         print(f"failed: {key}: {why}")
     for key in result["missing"]:
@@ -202,6 +206,8 @@ def page(result: Table) -> str:
         commit=result["commit"],
         processor=result["processor_s"],
     )
+    again = ", ".join(result.get("remeasured", {}))
+    head += f"Measured again after that, at the commits in the JSON's `remeasured`: {again}.\n" if again else ""
     met = result["frontier_beats_uniform"]
     systems = "".join(
         f"| {name} | {percent(row.get('now'))} | {percent(row.get('past'))} | {percent(row.get('accuracy'))} |\n"
@@ -210,7 +216,7 @@ def page(result: Table) -> str:
     parts = [
         head,
         f"\nThe most accurate published or own method is above the plain choice at {met['met']} of {met['budgets']} "
-        "budgets; how far, and at which not, is said stage by stage.\n",
+        f"budgets, beyond chance at {met['beyond_chance']}; how far, and at which not, is said stage by stage.\n",
         f"\n## To compare with\n\n| | now | past | right |\n|---|---|---|---|\n{systems}",
         _short(result),
         *(_stage(result, stage) for stage in stages(result)),
@@ -301,10 +307,10 @@ def plot(result: Table, picture: Path) -> None:
     names = stages(result)
     columns = min(2, len(names))
     figure = Figure(figsize=(6 * columns, 3.6 * -(-len(names) // columns)), layout="constrained")
-    panels = figure.subplots(-(-len(names) // columns), columns, squeeze=False).flat
+    panels = list(figure.subplots(-(-len(names) // columns), columns, squeeze=False).flat)
     for panel, stage in zip(panels, names, strict=False):
         _panel(panel, result, stage)
-    for spare in list(panels)[len(names) :]:
+    for spare in panels[len(names) :]:
         spare.axis("off")
     figure.suptitle(f"{result['model']}, {result['machine']}", fontsize=9)
     figure.savefig(picture)

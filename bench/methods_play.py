@@ -107,11 +107,6 @@ class Group:
     gate: gate.Chain | None = None
     waiting: bool = False  # something is not yet on the disk
 
-    @property
-    def key(self) -> str:
-        """The first row's."""
-        return self.members[0][0].key
-
     def file(self, carrier: Carrier) -> None:
         """Remember what was absorbed; file it where there is an archive."""
         self.bank.add(carrier)
@@ -228,8 +223,9 @@ def absorb(groups: list[Group], frame: Frame, result: Result) -> None:
         if group.gate is not None:
             began_s = time.process_time()
             verdict = group.gate.judge(frame)
-            result.judged_ms[group.key].append(1000 * (time.process_time() - began_s))
-            result.tokens[group.key].append(float(verdict.keep))
+            for row, _ in group.members:
+                result.judged_ms[row.key].append(1000 * (time.process_time() - began_s))
+                result.tokens[row.key].append(float(verdict.keep))
             if not verdict.keep:
                 group.bank.extend(frame.wall_s)
                 continue
@@ -248,11 +244,11 @@ def absorb(groups: list[Group], frame: Frame, result: Result) -> None:
 
 def _keep(group: Group, carrier: Carrier, result: Result) -> None:
     group.file(carrier)
-    stage = group.members[0][0].stage
-    if stage in ("tower", "reduce", "prefill"):
-        result.tokens[group.key].append(len(carrier.detail))
-    elif stage == "carrier":
-        result.tokens[group.key].append(1 + (0 if carrier.companions is None else len(carrier.companions)))
+    for row, _ in group.members:
+        if row.stage in ("tower", "reduce", "prefill"):
+            result.tokens[row.key].append(len(carrier.detail))
+        elif row.stage == "carrier":
+            result.tokens[row.key].append(1 + (0 if carrier.companions is None else len(carrier.companions)))
 
 
 def guarded(groups: list[Group], group: Group, work: Callable[[], Any], result: Result) -> Any:

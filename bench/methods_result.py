@@ -231,16 +231,16 @@ def verdicts(table: Sequence[Table]) -> Table:
                 for row in own
                 if row.get("verdict") in ("level", "worse") and row["method"] not in BASELINES
             ]
-    met = [
-        cell["gain"]["points"] > 0
-        for by_budget in beats.values()
-        for cell in by_budget.values()
-        if cell["gain"] is not None
-    ]
+    firsts = [cell for by_budget in beats.values() for cell in by_budget.values() if cell["gain"] is not None]
+    met = {
+        "budgets": len(firsts),
+        "met": sum(cell["gain"]["points"] > 0 for cell in firsts),
+        "beyond_chance": sum(cell["verdict"] == "better" for cell in firsts),
+    }
     return {
         "frontier": dict(front),
         "best": dict(beats),
-        "frontier_beats_uniform": {"budgets": len(met), "met": sum(met)},
+        "frontier_beats_uniform": met,
         "beaten_by_uniform": [item for item in behind if item["verdict"] == "worse"],
         "level_with_uniform": [item for item in behind if item["verdict"] == "level"],
     }

@@ -197,7 +197,7 @@ def test_a_summary_names_what_loses_to_the_plain_choice(bench: Any) -> None:
     assert {(item["method"], item["budget"]) for item in result["beaten_by_uniform"]} == {
         ("fifo", budget) for budget in ("24", "16", "8")
     }
-    assert result["frontier_beats_uniform"] == {"budgets": 3, "met": 3}
+    assert result["frontier_beats_uniform"] == {"budgets": 3, "met": 3, "beyond_chance": 3}
     assert result["failed"] == {"retain/x@8": "why"}
     whole = result | {"streams": {}, "machine": "m", "date": "2026-01-01", "commit": "c", "processor_s": 1.0}
     text = bench.page.page(whole)
