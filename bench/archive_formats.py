@@ -21,6 +21,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tqdm import tqdm
+
 RECORD_BYTES = 12_288
 SEGMENT_BYTES = 64 << 20
 HEADER = struct.Struct("<IIqd")  # length, crc32, id, wall seconds
@@ -193,7 +195,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=None, help="on the disk to measure; default: the system's")
     options = parser.parse_args()
-    found = {name: measure(make, options.records, options.batch, options.folder) for name, make in _stores()}
+    stores = tqdm(list(_stores()), desc="stores", unit="store", disable=None)
+    found = {name: measure(make, options.records, options.batch, options.folder) for name, make in stores}
     titles = list(next(iter(found.values())))
     print(f"{'':20}" + "".join(f"{title:>18}" for title in titles))
     for name, row in found.items():

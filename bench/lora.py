@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from tqdm import tqdm
 from where import commit, date, machine
 
 from stream.model import tiny
@@ -87,7 +88,7 @@ def measure(model: LlavaOnevision, wrapped: Any, stage: Stage, arguments: argpar
     eye = Eye(model, "vision" in stage.train)
     mixture = Mixture(replace(RECIPE, frames=(arguments.frames,)), 0.0, eye, iter(()))
     marks = []
-    for _ in range(arguments.steps + 1):
+    for _ in tqdm(range(arguments.steps + 1), desc="steps", unit="step", delay=2, disable=None):
         clock = [time.perf_counter()]
         batch = mixture.told(film(model, arguments.frames), np.random.default_rng(0))
         told = answers(model, batch, eye.seen)

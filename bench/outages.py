@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import av
+from tqdm import tqdm
 
 from daemon.gaps import GapLog
 from daemon.messages import Gap
@@ -166,7 +167,7 @@ def tally(streets: Sequence[Street]) -> tuple[dict[str, Tally], int]:
     """By kind of fault how many there were and how many were named; and the logged gaps that were none."""
     found = {"gap": Tally(), "frozen": Tally(), "black": Tally()}
     invented = 0
-    for street in streets:
+    for street in tqdm(streets, desc="streets", delay=2, disable=None):
         gaps = watched(street)
         faults = [fault for fault in street.faults if fault.kind in found and fault.last_s < street.seconds]
         for fault in faults:
