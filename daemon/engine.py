@@ -160,6 +160,11 @@ class Engine:
             self._wake.notify()
 
     @property
+    def running(self) -> bool:
+        """Questions can be answered."""
+        return self._thread.is_alive() and not self._stopping
+
+    @property
     def queued(self) -> int:
         """Questions that wait or are being answered."""
         return len(self._answers)
