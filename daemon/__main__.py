@@ -18,6 +18,7 @@ import typer
 
 from daemon.keep import archive_cli, forget
 from daemon.options import OptionError, moment
+from daemon.watch.command import watch_cli
 from stream.errors import CameraError, ConfigError, LongwatchError, QueryError, redact
 
 if TYPE_CHECKING:
@@ -260,6 +261,7 @@ def demo(
 
 
 cli.add_typer(archive_cli, name="archive")
+cli.add_typer(watch_cli, name="watch")
 cli.command()(forget)
 
 
