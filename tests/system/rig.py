@@ -18,6 +18,7 @@ from typing import IO, Any, Protocol, Self
 
 import yaml
 
+from daemon.demo.broker import free_port
 from tests.system.client import WAIT_S, Caller
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -196,6 +197,7 @@ class Rig:
     more: dict[str, Any] = field(default_factory=dict)  # further sections of the configuration
     env: dict[str, str] = field(default_factory=dict)
     version5: bool = True  # what the broker speaks; False: MQTT 3.1.1
+    http_port: int = field(default_factory=free_port)
     daemon: Process | None = None
     caller: Caller = field(init=False)
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -231,6 +233,7 @@ class Rig:
         """Write the configuration; `more` replaces sections."""
         raw: dict[str, Any] = {
             "mqtt": {"port": self.broker.port},
+            "http": {"port": self.http_port},
             "model": {"path": self.model, "threads": 1},
             "answer": {"max_tokens": 8, "deadline_s": 120},
             "gate": [{"stride": {"fps": 2}}],  # moments come steadily, whatever the picture shows
