@@ -100,6 +100,7 @@ class App:
             self.link.listen(self.frigate.topic, self.frigate.take)
         self.watch = WatchPost(settings, core, self.engine, self.link.publish, self.link.topics)
         self.watch.renamed = lambda: self.hass.configure(self.settings, self.watch.specs())
+        self.watch.renamed()  # those that came over MQTT, in an earlier run
         self.link.listen(self.link.topics.watches, self.watch.take, kept=True)
         self._link_task: asyncio.Task[None] | None = None
 
@@ -292,6 +293,7 @@ class App:
         if not camera.pictures:  # of an earlier configuration
             self.link.clear_snapshot(name)
             self.link.desk.forget(name, 0.0, math.inf)
+            self.hass.forget(name, 0.0, math.inf)
         if name not in self.switches.off:
             self.beats.register(part, READER_ALLOWED_S)
             source.start()

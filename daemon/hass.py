@@ -96,11 +96,14 @@ class Hass:
         self._link.publish(Outgoing(self._topics.last_answer, payload, retain=True, content_type=JSON))
 
     def forget(self, camera: str | None, since_s: float, until_s: float) -> None:
-        """A time was erased (`camera` None: of all): the broker keeps no picture of it."""
+        """A time was erased (`camera` None: of all): the broker keeps no picture of it.
+
+        Of a picture that an earlier run left there we do not know what it shows: it goes too.
+        """
         shown = self._shown
-        if shown is None or camera not in (None, shown.camera):
+        if not self._enabled or (shown is not None and camera not in (None, shown.camera)):
             return
-        if shown.span.last_s >= since_s and shown.span.first_s <= until_s:
+        if shown is None or (shown.span.last_s >= since_s and shown.span.first_s <= until_s):
             self._shown = None
             self._link.publish(Outgoing(self._topics.last_evidence, b"", retain=True))
 

@@ -178,6 +178,14 @@ async def test_the_last_answer_and_its_picture(broker: Mosquitto) -> None:
         assert [message.payload for message in caller.on("longwatch/last_evidence")] == [b"\xff\xd8picture", b""]
 
 
+async def test_a_picture_of_an_earlier_run_goes_with_any_erased_time(broker: Mosquitto) -> None:
+    async with calling(broker.port) as caller:
+        await caller.client.publish("longwatch/last_evidence", b"\xff\xd8old", 1, retain=True)
+        async with announced(settings_with("door", port=broker.port)) as hass:
+            hass.forget("door", 1.0, 2.0)
+            await until(lambda: caller.on("longwatch/last_evidence")[-1].payload == b"")
+
+
 async def test_without_home_assistant_answers_are_not_shown_around(broker: Mosquitto) -> None:
     quiet = settings_with("door", port=broker.port, enabled=False)
     async with calling(broker.port) as caller, announced(quiet) as hass:
