@@ -57,10 +57,11 @@ tiny: $(STAMP)  ## train the shipped tiny model again
 bench: $(STAMP)  ## every bench script; each prints a table and one JSON line
 	@set -e; for script in accuracy gate latency; do echo "== $$script"; $(BIN)/python "bench/$$script.py"; done
 
-docs: $(STAMP)  ## write the pages that are made from the code: configuration, methods, payload schemas
+docs: $(STAMP)  ## write the pages that are made from the code: configuration, methods, payload schemas, metrics
 	$(BIN)/python -m daemon.reference
 	$(BIN)/python -m daemon.methods_page
 	$(BIN)/python -m daemon.wire
+	$(BIN)/python -m daemon.prometheus
 
 pins: $(STAMP)  ## write the installed versions into constraints.txt
 	@{ sed '/^[^#]/d' constraints.txt; $(BIN)/pip freeze --exclude-editable | sed -E '/^#/d; s/\+(cpu|cu[0-9]+)$$//'; } > constraints.new
