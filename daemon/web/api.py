@@ -31,6 +31,14 @@ HOUR_S = 3600.0
 LONGEST_NUMBER = 64  # characters
 _TIME = {"type": ["number", "string"], "description": "epoch seconds, or ISO 8601"}
 _NAME = Param("name", "path", "of the camera", {"type": "string"})
+_SPAN = (
+    Param("since", "query", "default: an hour before `until`", _TIME),
+    Param("until", "query", "default: now", _TIME),
+    Param("resolution", "query", "bins", {"type": "integer", "minimum": 1, "maximum": MOST_BINS, "default": 200}),
+)
+_AT = Param("t", "path", "epoch seconds", {"type": "number", "minimum": 0, "maximum": MAX_EPOCH_S})
+_ANSWER = Param("id", "path", "of the answer", {"type": "string", "pattern": ID_PATTERN})
+_NUMBER = Param("n", "path", "place in `evidence`, from 0", {"type": "integer", "minimum": 0, "maximum": 99})
 _PRIVATE = {"Cross-Origin-Resource-Policy": "same-origin", "X-Content-Type-Options": "nosniff"}
 
 
@@ -51,26 +59,34 @@ class Api:
         return Mount("/api/v1", app=Starlette(routes=routes, exception_handlers=handlers))
 
     def _table(self) -> tuple[Operation, ...]:
-        span = (
-            Param("since", "query", "default: an hour before `until`", _TIME),
-            Param("until", "query", "default: now", _TIME),
-            Param(
-                "resolution",
-                "query",
-                "bins at most",
-                {"type": "integer", "minimum": 1, "maximum": MOST_BINS, "default": 200},
-            ),
-        )
-        at = Param("t", "path", "epoch seconds", {"type": "number", "minimum": 0, "maximum": MAX_EPOCH_S})
-        answer = Param("id", "path", "of the answer", {"type": "string", "pattern": ID_PATTERN})
-        number = Param("n", "path", "place in `evidence`, from 0", {"type": "integer", "minimum": 0, "maximum": 99})
         body = Body(QueryWire, "the question itself, to all cameras")
-        asks: dict[str, type[BaseModel] | None] = {JSON: AnswerWire, EVENTS: None}
-        same = {304: "as `If-None-Match` has it"}
-        camera = "/cameras/{name}"
+        written: dict[str, type[BaseModel] | None] = {JSON: AnswerWire, EVENTS: None}
+        asks = "Ask; with `Accept: text/event-stream` pieces come as `chunk` events, then one `answer` event"
+        told = "`camera`, `status` and `lost` events"
+        picture = Operation(
+            "GET",
+            "/answers/{id}/evidence/{n}.jpg",
+            "A picture of an answer",
+            self.evidence,
+            {JPEG: None},
+            (_ANSWER, _NUMBER),
+            refuses=(404,),
+        )
         return (
             Operation("GET", "/openapi.json", "This document", self.openapi, {JSON: None}),
             Operation("GET", "/status", "The whole daemon", self.status, {JSON: DaemonStatus}),
+            *self._of_cameras(),
+            Operation("POST", "/ask", asks, self.ask, written, body=body, refuses=(409, 413)),
+            picture,
+            Operation("GET", "/events", told, self.events, {EVENTS: None}, refuses=(503,)),
+        )
+
+    def _of_cameras(self) -> tuple[Operation, ...]:
+        camera, nearest_to = (
+            "/cameras/{name}",
+            "The kept picture nearest to a moment; `Moment-From` and `Moment-To` say when",
+        )
+        return (
             Operation("GET", "/cameras", "All cameras", self.cameras, {JSON: CamerasWire}),
             Operation("GET", camera, "One camera", self.camera, {JSON: CameraWire}, (_NAME,), refuses=(404, 503)),
             Operation(
@@ -81,7 +97,7 @@ class Api:
                 {JPEG: None},
                 (_NAME,),
                 refuses=(404,),
-                more=same,
+                more={304: "as `If-None-Match` has it"},
             ),
             Operation(
                 "GET",
@@ -89,38 +105,17 @@ class Api:
                 "What is remembered of a time",
                 self.timeline,
                 {JSON: TimelineWire},
-                (_NAME, *span),
+                (_NAME, *_SPAN),
                 refuses=(404, 503),
             ),
             Operation(
                 "GET",
                 f"{camera}/moments/{{t}}.jpg",
-                "The kept picture nearest to a moment; `Moment-From` and `Moment-To` tell its time",
+                nearest_to,
                 self.moment,
                 {JPEG: None},
-                (_NAME, at),
+                (_NAME, _AT),
                 refuses=(404, 503),
-            ),
-            Operation(
-                "POST",
-                "/ask",
-                "Ask; with `Accept: text/event-stream` pieces come as `chunk` events, then one `answer` event",
-                self.ask,
-                asks,
-                body=body,
-                refuses=(409, 413),
-            ),
-            Operation(
-                "GET",
-                "/answers/{id}/evidence/{n}.jpg",
-                "A picture of an answer",
-                self.evidence,
-                {JPEG: None},
-                (answer, number),
-                refuses=(404,),
-            ),
-            Operation(
-                "GET", "/events", "`camera`, `status` and `lost` events", self.events, {EVENTS: None}, refuses=(503,)
             ),
         )
 

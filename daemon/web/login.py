@@ -16,7 +16,10 @@ from daemon.guard import LOGIN, Key
 from daemon.web.pages import FOLDER
 
 WRONG_S = 0.5  # that a wrong token costs
-_HEADERS = {"Cache-Control": "no-store"}
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "same-origin",  # else the form comes from origin `null`, which the guard refuses
+}
 
 
 class Login:

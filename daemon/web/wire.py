@@ -17,16 +17,21 @@ class ErrorWire(_Out):
     error: str
 
 
+class CameraEvent(CameraState):
+    """A camera's state, with the tag of its newest picture."""
+
+    picture: str | None = Field(None, description="ETag of the newest kept picture; null: there is none")
+
+
 class CamerasWire(_Out):
     """Every camera that is watched."""
 
-    cameras: tuple[CameraState, ...]
+    cameras: tuple[CameraEvent, ...]
 
 
-class CameraWire(CameraState):
-    """One camera, with its newest kept picture and its archive."""
+class CameraWire(CameraEvent):
+    """One camera, and how far its archive reaches."""
 
-    picture: str | None = Field(None, description="ETag of the newest kept picture; null: there is none")
     archive_from: float | None = Field(None, description="first archived moment")
     archive_to: float | None = None
     archived: int = Field(0, ge=0, description="moments in the archive")
@@ -69,12 +74,6 @@ class TimelineWire(_Out):
     )
     gaps: tuple[GapWire, ...] = Field((), description="not seen, or erased; the newest 500")
     keyframes: tuple[KeyframeWire, ...] = Field((), description="24 at most, evenly over the time")
-
-
-class CameraEvent(CameraState):
-    """A camera's state, as the event stream sends it when something of it changed."""
-
-    picture: str | None = Field(None, description="ETag of the newest kept picture; null: there is none")
 
 
 class LostWire(_Out):

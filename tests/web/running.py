@@ -102,15 +102,17 @@ async def at_home(model: LlavaOnevision, folder: Path, token: str | None = None)
     task = asyncio.create_task(server.run())
     await server.listening.wait()
     url = f"http://127.0.0.1:{port}"
-    async with httpx2.AsyncClient(base_url=url, timeout=WAIT_S, trust_env=False) as client:
-        await until(lambda: all(name in app.engine.cameras for name in app.posts))
-        yield House(app, site, client, url)
-    await site.close()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    await asyncio.to_thread(app.engine.stop)
-    await asyncio.to_thread(app.recaller.close)
-    await asyncio.to_thread(app.keeper.close)
+    try:
+        async with httpx2.AsyncClient(base_url=url, timeout=WAIT_S, trust_env=False) as client:
+            await until(lambda: all(name in app.engine.cameras for name in app.posts))
+            yield House(app, site, client, url)
+    finally:
+        await site.close()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.to_thread(app.engine.stop)
+        await asyncio.to_thread(app.recaller.close)
+        await asyncio.to_thread(app.keeper.close)
 
 
 def events(text: str) -> list[tuple[str, dict[str, Any]]]:

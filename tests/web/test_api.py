@@ -218,7 +218,9 @@ async def test_a_token_guards_everything_but_the_form(model: LlavaOnevision, tmp
         assert (await house.get("/status", headers={"Authorization": f"Bearer {TOKEN}"})).status_code == 200
         form = await house.client.get("/", headers={"Accept": "text/html"})
         assert (form.status_code, form.headers["location"]) == (303, "/login?next=/")
-        assert "token" in (await house.client.get("/login")).text
+        login = await house.client.get("/login")
+        assert "token" in login.text
+        assert login.headers["referrer-policy"] == "same-origin"  # else the form's origin is `null`, which is refused
         assert (await house.client.get("/static/style.css")).status_code == 200
         assert (await house.client.post("/login", data={"token": "wrong"})).status_code == 401
         opened = await house.client.post("/login?next=//evil.example", data={"token": TOKEN})

@@ -82,7 +82,7 @@ function enlarge(image, text) {
 // -- cameras -----------------------------------------------------------------------------------------------------
 
 function card(name) {
-  const image = make("img", { alt: `newest picture of ${name}` });
+  const image = make("img", { alt: `newest picture of ${name}`, hidden: "" });
   const state = make("span", { class: "state" });
   const about = make("span", {});
   const button = make("button", { type: "button", "aria-label": `Ask about ${name} and show its timeline`, onclick: () => choose(name) }, image);
@@ -102,7 +102,7 @@ function onCamera(state) {
   found.stateLine.className = `state ${state.state}`;
   if (state.picture && state.picture !== found.picture) {
     found.picture = state.picture;
-    show(found.image, `/cameras/${state.camera}/snapshot.jpg`).catch(() => { found.picture = null; });
+    show(found.image, `/cameras/${state.camera}/snapshot.jpg`).then(() => { found.image.hidden = false; }).catch(() => { found.picture = null; });
   }
   ages();
 }
@@ -335,7 +335,7 @@ async function open() {
     $("moment-picture").hidden = false;
     const slack = Math.max(2, time.length / BINS);
     $("moment-ask").onclick = () => {
-      setScope({ camera, since: Math.max(0, Math.min(from, at) - slack), until: Math.max(to, from) + slack });
+      setScope({ camera, since: Math.max(0, from - slack), until: to + slack });
       $("ask-camera").value = camera;
       $("question").value = "What happened here?";
       ask($("question").value);
