@@ -206,7 +206,4 @@ def _carriers(model: LlavaOnevision, count: int, detail: int) -> list[Carrier]:
 
     tokens = noise(geo.layers, geo.kv_heads, detail, geo.head_width)
     part = Part(tokens, tokens, torch.arange(detail))
-    return [
-        Carrier("", 0, Span(0.0, 0.0), noise(geo.width), noise(*shape), noise(*shape), part)
-        for _ in range(count)
-    ]
+    return [Carrier("", 0, Span(0.0, 0.0), noise(geo.width), noise(*shape), noise(*shape), part) for _ in range(count)]
