@@ -75,6 +75,23 @@ class Client(aiomqtt.Client):
             super()._on_disconnect(client, userdata, flags, reason_code, properties)
         self._forget()  # aiomqtt drops this future unseen when the connection breaks the moment it is made
 
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:  # noqa: ARG002
+        """aiomqtt names the socket by a number, to be watched in the loop's next round: by then a broker that died has
+        had it closed, or the number is somebody else's. Asked for again in that round, it is watched or gone."""
+
+        def write() -> None:
+            try:
+                client.loop_write()
+            except Exception as fault:  # noqa: BLE001 - a callback's top: the connection ends with it, and says why
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(fault)
+
+        def watch() -> None:
+            if (number := sock.fileno()) >= 0:
+                self._loop.add_writer(number, write)
+
+        self._loop.call_soon_threadsafe(watch)
+
     def _hung_up(self) -> None:
         if not self._connected.done():
             self._connected.set_exception(aiomqtt.MqttError("the broker hung up at once; does the port want TLS?"))

@@ -6,14 +6,18 @@ import asyncio
 import json
 import random
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from daemon.ask import Question, ask
+from daemon.connect import Client
 from daemon.messages import Answer
 from daemon.mqtt import Reply
 from daemon.outbox import Outgoing
@@ -191,3 +195,24 @@ async def test_faults_of_tls_and_host(
         assert not link.state.connected
         assert link.state.faults == 0
     broker.stop()
+
+
+async def test_a_socket_that_closed_before_the_loop_watches_it_is_left_alone() -> None:
+    """A broker that dies in the very round in which we want to write: nothing is logged, no other socket is watched."""
+    loop, faults, wrote = asyncio.get_running_loop(), list[Any](), asyncio.Event()
+    loop.set_exception_handler(lambda _, context: faults.append(context))
+    client = Client("127.0.0.1", 1)
+    paho = SimpleNamespace(loop_write=wrote.set)
+    ours, theirs = socket.socketpair()
+    client._on_socket_register_write(paho, None, ours)
+    ours.close()
+    await asyncio.sleep(0.01)
+    assert not wrote.is_set()
+    ours, other = socket.socketpair()
+    client._on_socket_register_write(paho, None, ours)
+    async with asyncio.timeout(5):
+        await wrote.wait()
+    loop.remove_writer(ours.fileno())
+    for one in (ours, other, theirs):
+        one.close()
+    assert faults == []
