@@ -21,7 +21,7 @@ def test_ten_thousand_frames_through_the_model(monkeypatch: pytest.MonkeyPatch) 
     encoder, bank = make_encoder(model), make_bank(model, 16, 4)
     pictures = random_frames(64)
     tokens = [model.encode(picture.image[None]) for picture in pictures]
-    monkeypatch.setattr(model, "encode", lambda _images: tokens[number % len(tokens)])
+    monkeypatch.setattr(model, "encode", lambda *_: tokens[number % len(tokens)])
     seen = []
     for number in range(FRAMES):
         picture = pictures[number % len(pictures)]
