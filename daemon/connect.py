@@ -82,7 +82,7 @@ class Client(aiomqtt.Client):
         def write() -> None:
             try:
                 client.loop_write()
-            except Exception as fault:  # noqa: BLE001 - a callback's top: the connection ends with it, and says why
+            except (OSError, ValueError) as fault:  # what a socket says that broke or closed: the connection ends with it
                 if not self._disconnected.done():
                     self._disconnected.set_exception(fault)
 
