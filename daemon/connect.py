@@ -82,7 +82,7 @@ class Client(aiomqtt.Client):
         def write() -> None:
             try:
                 client.loop_write()
-            except (OSError, ValueError) as fault:  # what a socket says that broke or closed: the connection ends with it
+            except (OSError, ValueError) as fault:  # the socket broke or closed: the connection ends with it
                 if not self._disconnected.done():
                     self._disconnected.set_exception(fault)
 
