@@ -1,7 +1,9 @@
 """Frames -> carriers, for all cameras that have a frame ready, in one forward.
 
-    images --tower, projector, pooling--> visual tokens --reduce--> fewer --carrier input--> [ E_1 .. E_n  C ]
-    [ E_1 .. E_n  C ] on top of (system prompt + what that camera remembers) --language model--> K, V of C
+    images --tower, projector, pooling--> visual tokens --reduce--> fewer --carrier input--> [ E_1 .. E_n  P ..  C ]
+    all of it on top of (system prompt + what that camera remembers) --language model, prefill--> K, V of C and of the P
+
+P are the frame's companions, if there are any; prefill lets some of the E leave between two layers.
 
 What is remembered stands in the camera's lane, which comes in as an argument: this file knows no bank.
 """

@@ -42,6 +42,12 @@ def load(stage: str, table: Mapping[str, str], name: str) -> type[Any]:
     return getattr(importlib.import_module(module), cls)  # type: ignore[no-any-return]
 
 
+def one(stage: str, table: Mapping[str, str], spec: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The method of a one-key map, as a configuration has it: `{name: options}`. Raises as `build` does."""
+    ((name, options),) = spec.items()
+    return build(stage, table, name, options)
+
+
 def build(stage: str, table: Mapping[str, str], name: str, options: Mapping[str, Any] | None = None) -> Any:
     """An instance of method `name` with checked `options`. Raises UnknownMethod or ConfigError naming the option."""
     cls = load(stage, table, name)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor
 
 from memory.recall import Asked
-from stream.policy import Paper, build
+from stream.policy import Paper, one
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,5 @@ TABLE: dict[str, str] = {
 
 def make(spec: Mapping[str, Mapping[str, Any]]) -> Focus:
     """From a one-key map, e.g. `{"quota": {}}`."""
-    ((name, options),) = spec.items()
-    method: Focus = build("memory.focus", TABLE, name, options)
+    method: Focus = one("memory.focus", TABLE, spec)
     return method

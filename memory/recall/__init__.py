@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
-from stream.policy import Paper, build
+from stream.policy import Paper, one
 from stream.types import Pointer, Span
 
 
@@ -117,6 +117,5 @@ TABLE: dict[str, str] = {
 
 def make(spec: Mapping[str, Mapping[str, Any]]) -> Recall:
     """From a one-key map, e.g. `{"recent": {"carriers": 8}}`."""
-    ((name, options),) = spec.items()
-    method: Recall = build("memory.recall", TABLE, name, options)
+    method: Recall = one("memory.recall", TABLE, spec)
     return method

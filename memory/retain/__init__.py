@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 from torch import Tensor
 
-from stream.policy import Paper, build
+from stream.policy import Paper, one
 from stream.types import Span
 
 Absorb = Literal["drop", "extend", "merge"]
@@ -68,6 +68,5 @@ TABLE: dict[str, str] = {
 
 def make(spec: Mapping[str, Mapping[str, Any]]) -> Retain:
     """From a one-key map, e.g. `{"adjacent": {"when_full": "merge"}}`."""
-    ((name, options),) = spec.items()
-    method: Retain = build("memory.retain", TABLE, name, options)
+    method: Retain = one("memory.retain", TABLE, spec)
     return method

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from memory.view import MemoryView
 from stream.model import Model
-from stream.policy import Paper, build
+from stream.policy import Paper, one
 from stream.positions import Positions
 
 
@@ -47,6 +47,5 @@ TABLE: dict[str, str] = {
 
 def make(spec: Mapping[str, Mapping[str, Any]]) -> Rules:
     """From a one-key map, e.g. `{"pepe": {}}`."""
-    ((name, options),) = spec.items()
-    method: Rules = build("rules", TABLE, name, options)
+    method: Rules = one("rules", TABLE, spec)
     return method

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
-from stream.policy import Paper, build
+from stream.policy import Paper, one
 from stream.types import VisualTokens
 
 
@@ -43,6 +43,5 @@ TABLE: dict[str, str] = {
 
 def make(spec: Mapping[str, Mapping[str, Any]]) -> CarrierInput:
     """From a one-key map, e.g. `{"mean": {}}`."""
-    ((name, options),) = spec.items()
-    method: CarrierInput = build("model.carrier", TABLE, name, options)
+    method: CarrierInput = one("model.carrier", TABLE, spec)
     return method

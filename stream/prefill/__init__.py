@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor
 
-from stream.policy import Paper, build
+from stream.policy import Paper, one
 
 Part = Literal["attention", "mlp"]
 
@@ -80,6 +80,5 @@ TABLE: dict[str, str] = {
 
 def make(spec: Mapping[str, Mapping[str, Any]]) -> Prefill:
     """From a one-key map, e.g. `{"transprune": {}}`."""
-    ((name, options),) = spec.items()
-    method: Prefill = build("model.prefill", TABLE, name, options)
+    method: Prefill = one("model.prefill", TABLE, spec)
     return method

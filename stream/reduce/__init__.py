@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from stream.policy import Paper, build
+from stream.policy import Paper, one
 from stream.types import Frame, VisualTokens
 
 
@@ -65,6 +65,5 @@ TABLE: dict[str, str] = {
 
 def make(spec: Mapping[str, Mapping[str, Any]]) -> Reduce:
     """From a one-key map, e.g. `{"m3": {"dull": 1}}`."""
-    ((name, options),) = spec.items()
-    method: Reduce = build("model.reduce", TABLE, name, options)
+    method: Reduce = one("model.reduce", TABLE, spec)
     return method

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from stream.policy import Paper, build
+from stream.policy import Paper, one
 from stream.tap import Tap
 
 
@@ -89,7 +89,6 @@ TABLE: dict[str, str] = {
 
 
 def make(spec: Mapping[str, Mapping[str, Any]]) -> Tower:
-    """From a one-key map, e.g. `{"gtp": {"tokens": 196}}`."""
-    ((name, options),) = spec.items()
-    method: Tower = build("model.tower", TABLE, name, options)
+    """From a one-key map, e.g. `{"gtp": {"keep": 0.5}}`."""
+    method: Tower = one("model.tower", TABLE, spec)
     return method

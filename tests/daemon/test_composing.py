@@ -40,7 +40,7 @@ class Loose(Dull):
 
     def shrink(self, seen: Sequence[Seen], budget: int) -> VisualTokens:
         """Never called here."""
-        raise NotImplementedError
+        raise AssertionError("a stack is checked without a frame")
 
 
 @dataclass(frozen=True)
