@@ -26,7 +26,7 @@ from streams import Asked
 from systems import answer
 
 from daemon.core import Core
-from daemon.keeper import filed, setup
+from daemon.filing import filed, setup
 from daemon.recaller import Recaller
 from daemon.session import Session
 from daemon.settings import ArchiveSettings

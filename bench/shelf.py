@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from daemon.core import Core
-from daemon.keeper import filed, setup
+from daemon.filing import filed, setup
 from daemon.session import Session
 from daemon.settings import ArchiveSettings
 from memory.archive import Archive

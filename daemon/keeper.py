@@ -17,22 +17,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
-import torch
 
 from daemon.core import Core
 from daemon.engine import Engine
+from daemon.filing import filed, setup, unfiled
 from daemon.gaps import GapLog
 from daemon.messages import Gap
 from daemon.metrics import Counters
-from daemon.settings import ArchiveSettings, Settings
+from daemon.settings import Settings
 from memory import snapshot
-from memory.archive import Archive, ArchiveState, Entry, Fault, Outage, Quota, Reader, Setup, Shape, salvage
-from memory.archive.types import Floats, OnForget
+from memory.archive import Archive, ArchiveState, Fault, Outage, Reader, salvage
+from memory.archive.types import OnForget
 from memory.bank import MemoryBank
 from stream.clock import SystemClock
 from stream.errors import ConfigError, SnapshotError
-from stream.model import Model
-from stream.types import Carrier, Part
+from stream.types import Carrier
 
 REPLAYED = 8  # times the bank's size: archived carriers that are replayed into a bank without a snapshot
 ERASED, RESTART = "erased", "restart"  # reasons of gaps
@@ -146,7 +145,7 @@ class Keeper:
         reader, size = self._reader, bank.policy.budget.carriers
         known, faults = bank.newest_frame, reader.faults
         for entry in reader.tail(camera, known, REPLAYED * size):
-            bank.add(_carrier(entry, bank))
+            bank.add(unfiled(entry, bank))
         bank.seal()
         newest = reader.newest(camera)
         frames = [bank.newest_frame, *([newest.frame] if newest else [])]
@@ -354,47 +353,3 @@ def lock(folder: Path) -> int:
             f"archive.folder: another longwatch uses {folder}; stop it, or give each a folder of its own"
         ) from None
     return descriptor
-
-
-def filed(carrier: Carrier, score: float) -> Entry:
-    """A carrier as the archive takes it."""
-    return Entry(
-        camera=carrier.camera,
-        frame=carrier.frame,
-        span=carrier.span,
-        score=score,
-        digest=_array(carrier.digest),
-        keys=_array(carrier.keys),
-        values=_array(carrier.values),
-        jpeg=carrier.jpeg,
-    )
-
-
-def setup(model: Model, own: ArchiveSettings) -> Setup:
-    """How carriers of `model` are archived."""
-    geometry, base = model.geometry, model.key_base()
-    return Setup(
-        shape=Shape(geometry.layers, geometry.kv_heads, geometry.head_width, geometry.width),
-        identity=model.identity,
-        dtype=own.dtype,
-        base=None if base is None else _array(base),
-        quota=Quota(
-            bytes=None if own.quota_gb is None else int(own.quota_gb * 1e9),
-            age_s=None if own.keep_days is None else own.keep_days * 86_400.0,
-        ),
-        thumbnail_px=own.thumbnail_px,
-    )
-
-
-def _carrier(entry: Entry, bank: MemoryBank) -> Carrier:
-    """An archived carrier as `bank` takes it: without recent detail."""
-    geometry = bank.geometry
-    keys, values = (torch.from_numpy(array).to(geometry.device, geometry.dtype) for array in (entry.keys, entry.values))
-    digest = torch.from_numpy(entry.digest).to(geometry.device, geometry.dtype)
-    detail = Part(keys[:, :, None][:, :, :0], values[:, :, None][:, :, :0], torch.arange(0))
-    return Carrier(entry.camera, entry.frame, entry.span, digest, keys, values, detail, jpeg=entry.jpeg)
-
-
-def _array(tensor: torch.Tensor) -> Floats:
-    """In memory of its own: a view would keep a whole batch's cache alive."""
-    return tensor.detach().to("cpu", torch.float32, copy=True).numpy()

@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from daemon.engine import Camera, Engine
+from daemon.filing import filed, setup
 from daemon.gaps import GapLog
 from daemon.job import Sinks
-from daemon.keeper import filed, setup
 from daemon.messages import Answer, Query
 from daemon.metrics import Counters
 from daemon.outlook import Outlook
