@@ -66,8 +66,14 @@ class Asking:
         self._desk, self._ask = desk, ask
         self._rng = random.Random()
 
-    def take(self, body: bytes) -> Pending:
-        """Take one question over. Raises ApiError: 400 for what parse_query refuses, 409 for an id that is in use."""
+    def take(self, body: bytes, is_json: bool = False) -> Pending:
+        """Take one question over; what is said to be JSON has to be an object.
+
+        Raises ApiError: 400 for what parse_query refuses, 409 for an id that is in use.
+        """
+        if is_json and not body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+            self._desk.counts.refused += 1
+            raise ApiError(400, "a question in JSON is an object with `question`; send a plain one as text/plain")
         arrival = Arrival(None, time.time(), f"{self._rng.getrandbits(64):016x}")
         try:
             request = parse_query(body, arrival, self._desk.rules)
