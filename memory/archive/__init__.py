@@ -20,6 +20,7 @@ from memory.archive.types import (
     Entry,
     Erased,
     Fault,
+    Line,
     Outage,
     Quota,
     Row,
@@ -35,6 +36,7 @@ __all__ = [
     "Entry",
     "Erased",
     "Fault",
+    "Line",
     "Outage",
     "Quota",
     "Reader",
@@ -85,6 +87,10 @@ class Archive:
     def note_gap(self, outage: Outage) -> None:
         """Store a gap; the same camera and start again updates it (an open one is closed so)."""
         self._writer.inbox.note(outage)
+
+    def tell(self, line: Line) -> bool:
+        """A line for the diary, committed together with how far the diary has come; False: too many wait."""
+        return self._writer.inbox.tell(line)
 
     def forget(self, camera: str | None, since_s: float | None, until_s: float | None) -> Future[Erased]:
         """Erase for good what begins in the range; None is all cameras, the beginning, now.

@@ -33,7 +33,7 @@ class Encoder:
         self._base = store.base
 
     def prepare(self, taken: Taken) -> list[Change]:
-        """Extends, outages, then entries."""
+        """Extends, outages, entries, then lines: a line never stands before its carriers."""
         found: list[Change] = [item for item in taken.extends if _is_text(item.camera) and math.isfinite(item.last_s)]
         found += [item for item in taken.outages if _is_text(item.camera) and math.isfinite(item.since_s)]
         for entry in taken.entries:
@@ -41,7 +41,7 @@ class Encoder:
                 found.append(self._prepare(entry))
             else:
                 self.broken += 1
-        return found
+        return found + [line for line in taken.lines if _is_text(line.camera) and _is_text(line.text)]
 
     def _prepare(self, entry: Entry) -> Prepared:
         keys = entry.keys if self._base is None else entry.keys - self._base

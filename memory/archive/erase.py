@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from memory.archive import diary
 from memory.archive.store import NEAR_S, Store
 from memory.archive.types import ERASED, ArchiveError, Outage
 
@@ -72,6 +73,8 @@ def erase_rows(store: Store, what: Erasure, between: Callable[[], None]) -> tupl
             with store.transaction():
                 store.resettle(name, ordered[start : start + STEP_ROWS])
             between()
+    with store.transaction():
+        diary.erase(store.db, what.camera, what.since_s, what.until_s)
     return rows, trimmed
 
 

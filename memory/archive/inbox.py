@@ -3,6 +3,7 @@
 entries   in order; a growing span is written into its entry while that still waits
 extends   of frames that were taken already: at most one a frame, applied before the entries
 outages   one per (camera, start); among them the times of entries that had to be dropped
+lines     of the diary, in order
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from memory.archive.store import Extend
-from memory.archive.types import NOT_ARCHIVED, Entry, Outage
+from memory.archive.types import NOT_ARCHIVED, Entry, Line, Outage
 
 MAX_NOTES = 1_000
 
@@ -26,9 +27,10 @@ class Taken:
     outages: tuple[Outage, ...]
     entries: tuple[Entry, ...]
     ticket: int
+    lines: tuple[Line, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.extends or self.outages or self.entries)
+        return bool(self.extends or self.outages or self.entries or self.lines)
 
 
 @dataclass(slots=True)
@@ -46,6 +48,7 @@ class Inbox:
         self._latest: dict[str, _Cell] = {}
         self._extends: dict[tuple[str, int], Extend] = {}
         self._outages: dict[tuple[str, float], Outage] = {}
+        self._lines: list[Line] = []
         self._lost: dict[str, tuple[float, float]] = {}
         self._first_s: float | None = None  # when what waits longest came
         self._accepted = self._finished = self._asked = self._served = 0
@@ -87,6 +90,15 @@ class Inbox:
                 del self._outages[next(iter(self._outages))]
             self._outages[outage.camera, outage.since_s] = outage
             self._mark()
+
+    def tell(self, line: Line) -> bool:
+        """A line for the diary; False: too many wait."""
+        with self._changed:
+            if len(self._lines) >= MAX_NOTES:
+                return False
+            self._lines.append(line)
+            self._mark()
+            return True
 
     def take(self, wait_s: float) -> Taken:
         """A batch, as soon as it is full, old enough or asked for; an empty one after `wait_s`, or when woken."""
@@ -159,9 +171,10 @@ class Inbox:
                 del self._latest[cell.entry.camera]
         lost = [Outage(camera, since_s, until_s, NOT_ARCHIVED) for camera, (since_s, until_s) in self._lost.items()]
         extends, outages = tuple(self._extends.values()), (*self._outages.values(), *lost)
+        lines, self._lines = tuple(self._lines), []
         self._extends, self._outages, self._lost = {}, {}, {}
         self._first_s = time.monotonic() if self._cells else None
-        return Taken(extends, outages, tuple(cell.entry for cell in entries), self._asked)
+        return Taken(extends, outages, tuple(cell.entry for cell in entries), self._asked, lines)
 
     def _drop(self) -> None:
         cell = self._cells.popleft()

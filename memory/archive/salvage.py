@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from memory.archive import diary
 from memory.archive.codec import checksum
 from memory.archive.reader import Reader
 from memory.archive.schema import PARTS, connect
 from memory.archive.store import Prepared
-from memory.archive.types import Outage
+from memory.archive.types import Line, Outage
 from stream.types import Span
 
 STEP = 32
@@ -38,13 +39,14 @@ class Salvage:
     _names: dict[int, str] = field(default_factory=dict)
     _jump: int = 1
 
-    def step(self, into: sqlite3.Connection) -> list[Prepared | Outage] | None:
+    def step(self, into: sqlite3.Connection) -> list[Prepared | Outage | Line] | None:
         """The next rows that are whole, not there yet and not erased meanwhile; None when there are no more."""
-        found: list[Prepared | Outage] = []
+        found: list[Prepared | Outage | Line] = []
         if self._db is None:
             if not self._open():
                 return None
             found += [Outage(*row) for row in self._rows("SELECT camera, since_s, until_s, reason FROM outages")]
+            found += diary.whole(self._rows)
         ids = self._next_ids()
         if ids is None:
             return found or None

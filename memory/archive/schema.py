@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+from memory.archive import diary
 from memory.archive.layout import layout
 from memory.archive.types import ArchiveError, Dtype, Floats, Setup, Shape
 
 APPLICATION_ID = 0x4C574152  # "LWAR"
-VERSION = 1
+VERSION = 2
 BUSY_S = 5.0
 CACHE_KIB = 4_096
 
@@ -46,7 +47,7 @@ CREATE TABLE erasures(id INTEGER PRIMARY KEY, asked_s REAL NOT NULL, camera TEXT
                       until_s REAL NOT NULL, done_s REAL, rows INTEGER);
 """
 PARTS = ("keys", '"values"', "digests", "pictures")
-MIGRATIONS: Mapping[int, str] = {}  # version -> statements that make the next version of it
+MIGRATIONS: Mapping[int, str] = {1: diary.DDL}  # version -> statements that make the next version of it
 
 # sqlite's primary result codes -> the word that states use
 _REASONS = {5: "locked", 6: "locked", 8: "read_only", 11: "corrupt", 13: "full", 14: "cannot_open", 26: "not_ours"}
@@ -164,7 +165,7 @@ def _create(db: sqlite3.Connection, setup: Setup) -> None:
         "base": base,
     }
     db.execute("BEGIN IMMEDIATE")
-    for statement in DDL.split(";"):
+    for statement in (DDL + diary.DDL).split(";"):
         db.execute(statement)
     db.executemany("INSERT INTO meta VALUES(?, ?)", list(meta.items()))
     db.execute(f"PRAGMA application_id={APPLICATION_ID}")

@@ -1,7 +1,8 @@
 """What the writer does to the file: insert within quotas, extend, prune, note outages. One transaction a call.
 
 Quotas are enforced before an insert, in the same transaction, so that no reader ever sees one exceeded. Bytes are
-counted as the disk takes them (`Layout.footprint`): the sum over cameras is the size of the file, but for a few pages.
+counted as the disk takes them (`Layout.footprint`): the sum over cameras is the size of the file, but for a few pages
+and the diary, whose lines are small and leave with their carriers.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from memory.archive import diary
 from memory.archive.codec import checksum, head_codec
 from memory.archive.layout import layout
 from memory.archive.pools import MINUTE, Pooler, bucket_of
 from memory.archive.schema import PARTS, read_meta
-from memory.archive.types import Outage, Setup
+from memory.archive.types import Line, Outage, Setup
 from stream.types import Span
 
 PRUNE_STEP = 256  # rows that one transaction removes at most, but for what a byte quota needs
@@ -44,7 +46,7 @@ class Extend:
     last_s: float
 
 
-Change = Prepared | Extend | Outage
+Change = Prepared | Extend | Outage | Line
 
 
 @dataclass(slots=True)
@@ -122,6 +124,8 @@ class Store:
                     self._extend(change)
                 elif isinstance(change, Outage):
                     self.note(change)
+                elif isinstance(change, Line):
+                    diary.write(self.db, change)
                 else:
                     camera = self.camera(change.camera)
                     need = self._layout.footprint(len(change.records[3]))
@@ -195,7 +199,8 @@ class Store:
         found = self.db.execute("SELECT id, name, bytes, rows FROM cameras").fetchall()
         self._cameras = {name: _Camera(row_id, size, rows, minutes.get(name, -1)) for row_id, name, size, rows in found}
         newest = self.db.execute("SELECT max(id) FROM frames").fetchone()[0]
-        self._next_id = max(self._first_id, 1 + (newest or 0))
+        told = diary.newest_mark(self.db)  # an id that the diary has passed is not given again
+        self._next_id = max(self._first_id, 1 + (newest or 0), 1 + told)
 
     def _admit(self, camera: _Camera, row: Prepared, need: int) -> int:
         row_id = self._next_id if row.id is None else row.id
@@ -276,13 +281,19 @@ class Store:
 
     def _prune_age(self, name: str, camera: _Camera, now_s: float) -> int:
         limit = self._setup.quotas.get(name, self._setup.quota).age_s
-        if limit is None or not camera.rows:
+        if limit is None:
+            return 0
+        diary.prune(self.db, name, now_s - limit)
+        if not camera.rows:
             return 0
         query = "SELECT id, first_s, bytes FROM frames WHERE camera = ? AND first_s < ? AND last_s < ? LIMIT ?"
         old = self.db.execute(query, (camera.id, now_s - limit, now_s - limit, PRUNE_STEP)).fetchall()
         return self._drop(name, camera, old) if old else 0
 
     def _drop(self, name: str, camera: _Camera, rows: Sequence[tuple[int, float, int]]) -> int:
+        """The oldest leave, and with them the lines that tell of nothing younger."""
         minutes = self.remove(name, rows)
         camera.bytes += self.pooler.drop_empty(camera.id, minutes)
+        oldest_s = self.db.execute("SELECT min(first_s) FROM frames WHERE camera = ?", (camera.id,)).fetchone()[0]
+        diary.prune(self.db, name, max(row[1] for row in rows) if oldest_s is None else oldest_s)
         return len(rows)

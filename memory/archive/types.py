@@ -78,6 +78,29 @@ class Outage:
     reason: str
 
 
+LineKind = Literal["event", "missed", "day"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the diary. `event`: what happened; `missed`: of what nothing could be said; `day`: counts of a day.
+
+    `carrier` is the id of the last carrier it tells of, 0 for a day's. `epoch` is the number of the last erasure that
+    was done when those carriers were read: what is erased meanwhile must not come back as text.
+    """
+
+    camera: str
+    first_s: float
+    last_s: float
+    text: str
+    kind: LineKind = "event"
+    confidence: float | None = None
+    model: str = ""
+    carrier: int = 0
+    epoch: int = 0
+    id: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Quota:
     """Limits of one camera; None is no limit. The oldest carriers leave first."""
