@@ -167,7 +167,7 @@ class App:
         if not await asyncio.to_thread(self.engine.stop):
             self.log.error("the engine did not finish in time")
         await asyncio.to_thread(self.recaller.close)
-        await asyncio.to_thread(self.watch.save)
+        await asyncio.to_thread(self.watch.close)
         await asyncio.to_thread(self.keeper.close)
         for name in self.posts:
             self.link.publish_camera(pipeline.camera_state(self, name))

@@ -4,7 +4,8 @@
                   ^                              |
                   +----------- restore ----------+   (the connection broke: nothing acknowledged is lost)
 
-Retained messages are different: only the latest of a topic counts, and all of them are due again on a new connection.
+Retained messages are different: only the latest of a topic counts, and all of them are due again on a new connection;
+but those that are sent `once`, as answers are.
 """
 
 from __future__ import annotations
@@ -36,6 +37,12 @@ class Outgoing:
     rank: Rank = Rank.KEEP
     content_type: str | None = None  # MQTT 5 only, like the next one
     correlation: bytes | None = None
+    once: bool = False  # retained by the broker, but not brought again: others write there too
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it is due again on each new connection."""
+        return self.retain and not self.once
 
     @property
     def size_bytes(self) -> int:
@@ -73,13 +80,15 @@ class Outbox:
     @property
     def urgent(self) -> bool:
         """Whether an answer waits or is in flight."""
-        flying = any(ticket.message.rank is Rank.KEEP and not ticket.message.retain for ticket in self._flying.values())
+        flying = any(
+            ticket.message.rank is Rank.KEEP and not ticket.message.lasting for ticket in self._flying.values()
+        )
         return flying or bool(self._waiting[Rank.KEEP])
 
     def put(self, message: Outgoing) -> None:
         """Take over `message`; when full, the oldest of the lowest rank is given up."""
         self._seq += 1
-        if message.retain:
+        if message.lasting:
             self._put_retained(message)
             return
         if message.size_bytes > self.max_bytes:
@@ -108,13 +117,13 @@ class Outbox:
 
     def done(self, ticket: Ticket) -> None:
         """The broker has it. A ticket that was restored meanwhile is ignored: it will be sent again."""
-        if self._flying.pop(ticket.seq, None) is not None and not ticket.message.retain:
+        if self._flying.pop(ticket.seq, None) is not None and not ticket.message.lasting:
             self.size_bytes -= ticket.message.size_bytes
 
     def restore(self) -> None:
         """The connection broke: what was in flight waits again in its old place; all retained ones are due first."""
         for ticket in reversed(self._flying.values()):  # taken oldest first, so each goes before what still waits
-            if not ticket.message.retain:
+            if not ticket.message.lasting:
                 self._waiting[ticket.message.rank].appendleft(ticket)
         self._flying.clear()
         self._front -= len(self._latest)
@@ -132,7 +141,7 @@ class Outbox:
         self._due.setdefault(message.topic, self._seq)
 
     def _held(self) -> int:
-        return sum(map(len, self._waiting.values())) + sum(not t.message.retain for t in self._flying.values())
+        return sum(map(len, self._waiting.values())) + sum(not t.message.lasting for t in self._flying.values())
 
     def _evict(self) -> bool:
         for queue in self._waiting.values():  # lowest rank first

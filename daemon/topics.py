@@ -109,6 +109,10 @@ class Topics:
         """The filter of all standing questions' `set` topics."""
         return f"{self.prefix}/watch/+/set"
 
+    def watch_set(self, name: str) -> str:
+        """A standing question as somebody gives it, retained; empty takes it back."""
+        return f"{self.prefix}/watch/{name}/set"
+
     def watch_state(self, name: str) -> str:
         """JSON of one standing question, retained."""
         return f"{self.prefix}/watch/{name}/state"

@@ -1,6 +1,7 @@
 """Standing questions and the rest of the daemon: settings and MQTT in, states, events and pictures out.
 
 <p>/watch/<name>/set --> take --> watchman (engine's thread) --> <p>/watch/<name>/state, <p>/events, <p>/evidence
+page, API -----------> write --+                                +-> history, viewers
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import UTC, datetime
 
 import structlog
@@ -21,6 +24,7 @@ from daemon.outbox import Outgoing, Rank
 from daemon.outlook import Outlook
 from daemon.settings import NAME_PATTERN, Settings
 from daemon.topics import Topics
+from daemon.watch.history import History
 from daemon.watch.judge import Judge
 from daemon.watch.machine import Event
 from daemon.watch.spec import MAX_WATCHES, WatchSpec
@@ -31,6 +35,7 @@ from stream.errors import ModelError, QueryError
 
 SAVE_EVERY_S = 10.0
 MAX_NAME = 64
+ECHOES = 16  # of our own commands that may be on their way back
 Publish = Callable[[Outgoing], None]
 
 
@@ -42,11 +47,15 @@ class WatchPost:
         self._publish, self.topics = publish, topics
         self._loop = asyncio.get_running_loop()
         self._log = structlog.get_logger("longwatch.watch")
-        self._store = Store(settings.archive_folder() if settings.archive.enabled else None)
+        folder = settings.archive_folder() if settings.archive.enabled else None
+        self._store, self.history = Store(folder), History(folder, engine.counters)
+        self._written: dict[str, deque[bytes]] = {}  # our own commands, of which the broker has sent none back yet
         book = self._store.load()
         self.given = {name: spec for name, spec in book.given.items() if not self._problem(spec)}
         self.man: Watchman | None = None
         self.renamed: Callable[[], None] = lambda: None  # called when there are other names
+        self.on_event: list[Callable[[EventWire], None]] = []  # called with what is told
+        self.on_change: list[Callable[[tuple[str, ...]], None]] = []  # called when these were set, changed or removed
         self._begin(engine.outlook, book)
 
     def _begin(self, outlook: Outlook, book: Book) -> None:
@@ -81,21 +90,53 @@ class WatchPost:
         """Those of the configuration, and over them those that were given while it ran."""
         return {**self._settings.watch, **self.given}
 
+    def configured(self, name: str) -> bool:
+        """Whether the configuration file has a question of this name."""
+        return name in self._settings.watch
+
     def take(self, delivery: Delivery) -> None:
         """A payload on `<p>/watch/<name>/set`; what is wrong with it is said on `<p>/watch/<name>/state`."""
         name = self.topics.watch_of(delivery.topic)
+        if self._ours(name, delivery):
+            return
         try:
-            self.put(name, self._parsed(delivery.payload) if delivery.payload.strip() else None)
+            self.put(name, self.parse(delivery.payload) if delivery.payload.strip() else None)
         except QueryError as error:
             self._log.warning("standing question refused", name=name[:MAX_NAME], reason=str(error))
             self._state(name, str(error))
 
-    def put(self, name: str, spec: WatchSpec | None) -> None:
+    def _ours(self, name: str, delivery: Delivery) -> bool:
+        """Whether a command is one of `write` that comes back, or one that the broker kept from before it."""
+        written = self._written.get(name)
+        if written is None:
+            return False
+        if delivery.payload not in written:
+            return delivery.retain
+        while written.popleft() != delivery.payload:
+            pass
+        if not written:
+            del self._written[name]
+        return True
+
+    def write(self, name: str, spec: WatchSpec | None) -> Future[None] | None:
+        """`put` for the page and the API: the broker keeps the same command, else its older one would come back.
+
+        Done when it counts; None: nothing changes. Raises QueryError, and changes nothing.
+        """
+        done = self.put(name, spec)
+        payload = b"" if spec is None else spec.model_dump_json(by_alias=True, exclude_defaults=True).encode()
+        self._written.setdefault(name, deque(maxlen=ECHOES)).append(payload)
+        if len(self._written) > MAX_WATCHES:  # no broker for long
+            del self._written[next(iter(self._written))]
+        self._publish(Outgoing(self.topics.watch_set(name), payload, 1, True, Rank.KEEP, JSON, once=True))
+        return done
+
+    def put(self, name: str, spec: WatchSpec | None) -> Future[None] | None:
         """Take a question over, or with None give it up: then the configuration's of that name counts again.
 
-        Raises QueryError, and changes nothing.
+        Done when it counts; None: nothing changes. Raises QueryError, and changes nothing.
         """
-        if not re.match(NAME_PATTERN, name) or len(name) > MAX_NAME:
+        if not re.match(NAME_PATTERN, name) or len(name) > MAX_NAME or name.endswith("\n"):
             raise QueryError(f"watch name {name[:MAX_NAME]!r}: 1 to {MAX_NAME} of a-z, 0-9 and _")
         if spec is not None and (problem := self._problem(spec)):
             raise QueryError(problem)
@@ -103,13 +144,13 @@ class WatchPost:
             raise QueryError(f"{MAX_WATCHES} standing questions is the most; delete one first")
         if self.given.get(name) == spec:
             self._state(name)
-            return
+            return None
         if spec is None:
             del self.given[name]
         else:
             self.given[name] = spec
         self._log.info("standing question " + ("deleted" if spec is None else "set"), name=name)
-        self._exchange(name)
+        return self._exchange(name)
 
     def configure(self, settings: Settings) -> None:
         """From now on these settings count."""
@@ -119,27 +160,36 @@ class WatchPost:
             self.man.settings, self.man.zone = settings.watching, settings.answer.zone
         self._exchange(*(gone | self.specs().keys()))
 
-    def _exchange(self, *names: str) -> None:
+    def _exchange(self, *names: str) -> Future[None] | None:
         man, specs = self.man, self.specs()
         if man is None:
-            return
+            return None
 
         def work() -> None:
             man.exchange(specs)
-            self._loop.call_soon_threadsafe(self._states, names)
+            self._loop.call_soon_threadsafe(self._exchanged, names)
 
-        self._engine.call(work)
+        done = self._engine.call(work)
         self.renamed()
+        return done
 
-    def _parsed(self, payload: bytes) -> WatchSpec:
+    def _exchanged(self, names: tuple[str, ...]) -> None:
+        self._states(names)
+        for follow in self.on_change:
+            follow(names)
+
+    def parse(self, payload: bytes) -> WatchSpec:
+        """A question as JSON. Raises QueryError that begins with the key it is about."""
         if len(payload) > self._settings.mqtt.max_payload_bytes:
             raise QueryError(f"{len(payload)} bytes; at most {self._settings.mqtt.max_payload_bytes}")
         try:
-            return WatchSpec.model_validate_json(payload)
+            return WatchSpec.model_validate_json(payload, strict=True)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the payload"
-            raise QueryError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
+            whole = "" if first["type"] == "value_error" else "the payload"  # ours about several keys name them
+            place = ".".join(str(part) for part in first["loc"]) or whole
+            text = first["msg"].removeprefix("Value error, ")
+            raise QueryError(f"{place}: {text}" if place else text) from None
 
     def _problem(self, spec: WatchSpec) -> str:
         """What keeps `spec` from being put here; empty: nothing."""
@@ -198,10 +248,12 @@ class WatchPost:
         """A transition happened: the pictures, the event, the state."""
         event, spec = told.transition.after, told.watch.spec
         shown = [picture for picture in told.shown if self._may_show(picture)]
+        kept: list[tuple[str, float, bytes]] = []
         for number, picture in enumerate(shown):
             if picture in told.fresh:
-                topic = self.topics.evidence(event.id, number)
-                self._publish(Outgoing(topic, picture.thumbnail.read(), 1, False, Rank.PICTURE, JPEG))
+                topic, jpeg = self.topics.evidence(event.id, number), picture.thumbnail.read()
+                self._publish(Outgoing(topic, jpeg, 1, False, Rank.PICTURE, JPEG))
+                kept.append((picture.camera, picture.wall_s, jpeg))
         wire = EventWire(
             type=told.transition.type,
             before=self._event(told.name, spec, told.transition.before, shown if told.transition.type == "end" else ()),
@@ -210,6 +262,9 @@ class WatchPost:
         payload = wire.model_dump_json().encode()
         self._publish(Outgoing(self.topics.events, payload, 1, False, Rank.KEEP, JSON))
         self._log.info("standing question", name=told.name, type=told.transition.type, cameras=event.cameras)
+        self.history.put(wire.type, wire.after, kept)
+        for follow in self.on_event:
+            follow(wire)
         self._state(told.name)
 
     def _may_show(self, picture: Picture) -> bool:
@@ -238,7 +293,8 @@ class WatchPost:
         )
 
     def forget(self, camera: str | None, since_s: float, until_s: float) -> None:
-        """Pictures of an erased time go."""
+        """Pictures of an erased time go, and what its history says."""
+        self.history.forget(camera, since_s, until_s)
         if (man := self.man) is not None:
             self._engine.call(lambda: man.forget(camera, since_s, until_s))
 
@@ -256,6 +312,11 @@ class WatchPost:
         watches: dict[str, Watch] = dict(self.man.watches) if self.man is not None else {}
         left = {name: Left(spec=watch.spec, state=watch.state) for name, watch in watches.items()}
         self._store.save(Book(given=dict(self.given), left=left))
+
+    def close(self) -> None:
+        """Save, and let go of the history. The engine has ended. Blocks."""
+        self.save()
+        self.history.close()
 
 
 def _iso(epoch_s: float) -> str:

@@ -6,8 +6,8 @@ from stream.errors import QueryError
 
 
 class ApiError(QueryError):
-    """Answered as `{"error": ...}` with `status`."""
+    """Answered as `{"error": ...}` with `status`. `place`: the key of the body that it is about, where there is one."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, place: str | None = None) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.place = status, place

@@ -98,7 +98,7 @@ class House:
                 lambda reader: _archived(reader, name, since_s, until_s, count)
             )
             gaps = {gap.since_s: gap for gap in stored} | gaps
-        if not self._shows(name):
+        if not self.shows(name):
             keyframes = []
         ordered = sorted(gaps.values(), key=lambda gap: gap.since_s)[-GAPS:]
         spans = [SpanWire(from_=item.span.first_s, to=item.span.last_s, count=item.span.count) for item in held or ()]
@@ -121,7 +121,7 @@ class House:
     async def moment(self, name: str, at_s: float) -> Picture | None:
         """The kept picture nearest to `at_s`: of the archive, or of the memory where that has nearer ones."""
         found: Picture | None = None
-        if not self._shows(name):
+        if not self.shows(name):
             return None
         if self._reader is not None:
             found = await self._read(lambda reader: nearest_picture(reader, name, at_s))
@@ -130,9 +130,10 @@ class House:
         held = [Picture(item.span, item.jpeg) for item in await self._moments(name, None, None) or () if item.jpeg]
         return min([*held, *([found] if found else [])], key=lambda item: distance_s(item.span, at_s), default=None)
 
-    def _shows(self, name: str) -> bool:
+    def shows(self, name: str) -> bool:
         """Whether pictures of `name` may be shown: an earlier configuration may have stored some."""
-        return self.app.posts[name].settings.pictures
+        post = self.app.posts.get(name)
+        return post is not None and post.settings.pictures
 
     async def _moments(self, name: str, since_s: float | None, until_s: float | None) -> list[Moment] | None:
         """What the bank holds of a time, oldest first; None when the engine does not answer soon."""

@@ -16,12 +16,13 @@ from stream import __version__
 
 Handler = Callable[[Request], Awaitable[Response]]
 JSON, JPEG, EVENTS = "application/json", "image/jpeg", "text/event-stream"
+TIME = {"type": ["number", "string"], "description": "epoch seconds, or ISO 8601"}
 _REFUSALS = {
     400: "a value is wrong",
     401: "no token, or a wrong one",
     403: "asked by a page of another site",
     404: "there is no such thing",
-    409: "the id is in use",
+    409: "the id is in use; or it is in the configuration file",
     413: "the body is too large",
     503: "too busy; ask again",
 }
@@ -42,14 +43,14 @@ class Body:
     """What a request carries: a model as JSON, or the same as plain text."""
 
     model: type[BaseModel]
-    text: str  # what plain text means
+    text: str = ""  # what plain text means; empty: only JSON
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One method of one path below `/api/v1`. `replies`: media type of a 200 -> its model; None: bytes or events."""
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     about: str
     handler: Handler
@@ -123,7 +124,8 @@ def _operation(item: Operation, refs: dict[Any, Any]) -> dict[str, Any]:
             for param in item.params
         ]
     if item.body is not None:
-        text = {"type": "string", "minLength": 1, "description": item.body.text}
-        media = {JSON: {"schema": refs[item.body.model]}, "text/plain": {"schema": text}}
+        media = {JSON: {"schema": refs[item.body.model]}}
+        if item.body.text:
+            media["text/plain"] = {"schema": {"type": "string", "minLength": 1, "description": item.body.text}}
         found["requestBody"] = {"required": True, "content": media}
     return found

@@ -1,7 +1,7 @@
-"""Who watches the page: camera states and counts to all of them, each through a bounded queue of its own.
+"""Who watches the page: camera states, counts and events to all of them, each through a bounded queue of its own.
 
-While anybody watches, every second what changed is encoded once, for all. A viewer who is too slow loses the oldest
-events and is told how many.
+While anybody watches, every second what changed is encoded once, for all; what standing questions tell, at once. A
+viewer who is too slow loses the oldest events and is told how many.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 
+from daemon.metrics import Counters
 from daemon.web.errors import ApiError
 from daemon.web.house import House
-from daemon.web.wire import CameraEvent, LostWire
+from daemon.web.wire import CameraEvent, ChangedWire, LostWire
+from daemon.wire import EventWire
 
 LOOK_EVERY_S = 1.0
 TELL_EVERY_S = 5.0  # also what did not change but for its age
@@ -31,7 +33,8 @@ def event(kind: str, data: bytes | str) -> bytes:
 class Viewer:
     """One open event stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
         self._queue: deque[bytes] = deque(maxlen=QUEUED)
         self._news = asyncio.Event()
         self._lost = 0
@@ -39,7 +42,9 @@ class Viewer:
 
     def put(self, item: bytes) -> None:
         """For this viewer; when the queue is full its oldest event is dropped."""
-        self._lost += len(self._queue) == QUEUED
+        if len(self._queue) == QUEUED:
+            self._lost += 1
+            self._counters.count("viewer_events_dropped")
         self._queue.append(item)
         self._news.set()
 
@@ -68,6 +73,8 @@ class Viewers:
 
     def __init__(self, house: House) -> None:
         self._house = house
+        house.app.watch.on_event.append(self._on_event)
+        house.app.watch.on_change.append(self._on_change)
         self._viewers: set[Viewer] = set()
         self._task: asyncio.Task[None] | None = None
         self._told: dict[str, tuple[CameraEvent, float]] = {}
@@ -83,7 +90,7 @@ class Viewers:
         return self._stream()
 
     async def _stream(self) -> AsyncIterator[bytes]:
-        viewer = Viewer()
+        viewer = Viewer(self._house.app.counters)
         self._viewers.add(viewer)
         if self._closed:
             viewer.end()
@@ -101,11 +108,23 @@ class Viewers:
     async def close(self) -> None:
         """End every stream."""
         self._closed = True
+        self._house.app.watch.on_event.remove(self._on_event)
+        self._house.app.watch.on_change.remove(self._on_change)
         for viewer in self._viewers:
             viewer.end()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    def _on_event(self, wire: EventWire) -> None:
+        """A standing question tells something."""
+        if self._viewers:
+            self._put(event("watch", wire.model_dump_json()))
+
+    def _on_change(self, names: tuple[str, ...]) -> None:
+        """Standing questions were set, changed or removed."""
+        if self._viewers:
+            self._put(event("watches", ChangedWire(names=names).model_dump_json()))
 
     async def _tell(self) -> None:
         """While anybody watches."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
-from daemon.wire import CameraState, GapWire
+from daemon.watch.spec import WatchSpec
+from daemon.wire import CameraState, GapWire, Share, WatchStateWire
 
 
 class _Out(BaseModel):
@@ -15,6 +18,7 @@ class ErrorWire(_Out):
     """What is wrong with a request, and what to do about it."""
 
     error: str
+    place: str | None = Field(None, description="the key of the body that it is about; left out where there is none")
 
 
 class CameraEvent(CameraState):
@@ -80,3 +84,56 @@ class LostWire(_Out):
     """Sent to a viewer who was too slow."""
 
     lost: int = Field(ge=1, description="events that were dropped before this one")
+
+
+class WatchWire(_Out):
+    """One standing question: what was asked, and how it is."""
+
+    name: str
+    spec: WatchSpec
+    removable: bool = Field(description="given over MQTT or HTTP; else it is only in the configuration file")
+    configured: bool = Field(description="in the configuration file, whose question counts when this one is removed")
+    state: WatchStateWire
+
+
+class WatchesWire(_Out):
+    """Every standing question, by name."""
+
+    watches: tuple[WatchWire, ...]
+
+
+class ChangedWire(_Out):
+    """Sent to viewers: standing questions that were set, changed or removed."""
+
+    names: tuple[str, ...]
+
+
+class PastPictureWire(_Out):
+    """What a camera showed when an event began there."""
+
+    camera: str
+    t: float
+    picture: str = Field(description="path of the JPEG")
+
+
+class PastEventWire(_Out):
+    """One happening that a standing question found."""
+
+    id: str
+    watch: str
+    question: str = Field(description="as it was then")
+    severity: Literal["info", "warning", "alert"] = "info"
+    state: Literal["ON", "OFF"] = Field(description="ON: it is open")
+    start_time: float = Field(description="since when it was so")
+    end_time: float | None = Field(None, description="until when; null: still so, or the end was not seen")
+    cameras: tuple[str, ...] = Field((), description="that saw it, in order")
+    probability: Share = Field(0.0, description="of yes, the highest")
+    reason: str = Field("", description="why it ended: over, schedule, disabled, changed or removed")
+    pictures: tuple[PastPictureWire, ...] = ()
+
+
+class PastWire(_Out):
+    """What a standing question found, newest first. At most 300 events of one and 3000 of all are kept."""
+
+    watch: str
+    events: tuple[PastEventWire, ...]

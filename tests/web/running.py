@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from daemon.http import HttpServer
 from daemon.metrics import Counters
 from daemon.settings import Settings, parse
 from daemon.web.site import Site
+from memory.view import MemoryView
 from stream.model.llava_onevision import LlavaOnevision
 from stream.source import Source
 from stream.types import Frame, Thumbnail
@@ -33,13 +34,15 @@ WAIT_S = 20.0
 TOKEN = "0123456789abcdef-token"
 
 
-def make_settings(folder: Path) -> Settings:
+def make_settings(folder: Path, **more: Any) -> Settings:
+    """`more`: whole sections that are otherwise."""
     raw: dict[str, Any] = {
         "cameras": {"door": {"url": "door.mp4"}, "yard": {"url": "yard.mp4"}},
         "archive": {"folder": str(folder), "dtype": "float32"},
         "memory": {"carriers": 8, "detail_frames": 2},
         "answer": {"max_tokens": 6, "min_support": 0, "evidence": 2, "deadline_s": 60},
         "mqtt": {"max_payload_bytes": 2000},
+        **more,
     }
     return parse(raw, "test")
 
@@ -80,6 +83,19 @@ class House:
         return await self.client.post("/api/v1/ask", content=content, **more)
 
 
+class Says:
+    """What a random model says of standing questions is of no use here: they are all as probable as it is set to."""
+
+    def __init__(self, house: House) -> None:
+        self.probability = 0.0
+        man: Any = house.app.watch.man
+        man._judge = self
+        man._unseen = lambda *_: False  # no source runs, so nothing would be seen
+
+    def probabilities(self, _view: MemoryView, questions: Sequence[Sequence[int]]) -> list[float]:
+        return [self.probability] * len(questions)
+
+
 async def until(condition: Any) -> None:
     for _ in range(int(WAIT_S / 0.01)):
         if condition():
@@ -89,14 +105,16 @@ async def until(condition: Any) -> None:
 
 
 @asynccontextmanager
-async def at_home(model: LlavaOnevision, folder: Path, token: str | None = None) -> AsyncIterator[House]:
-    settings = make_settings(folder)
+async def at_home(
+    model: LlavaOnevision, folder: Path, token: str | None = None, port: int | None = None, **more: Any
+) -> AsyncIterator[House]:
+    settings = make_settings(folder, **more)
     app = App(settings, build(settings, model), lambda: settings, None)
     with patch.object(Source, "start", lambda _: None):  # frames come from the test
         app._set_cameras(settings, await asyncio.to_thread(app._restore, settings))
     app.engine.start()
     app.keeper.attach(app.engine, app._on_erased)
-    key, port = Key(token), free_port()
+    key, port = Key(token), port or free_port()
     site = Site(app, key)
     server = HttpServer(HttpSettings(port=port), [site.part], key, Counters())
     task = asyncio.create_task(server.run())

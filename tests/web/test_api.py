@@ -140,7 +140,7 @@ async def test_viewers_see_cameras_and_counts_change(house: House) -> None:
 async def test_a_slow_viewer_loses_and_is_told(house: House) -> None:
     from daemon.web.viewers import QUEUED, Viewer, event
 
-    viewer = Viewer()
+    viewer = Viewer(house.app.counters)
     for number in range(QUEUED + 5):
         viewer.put(event("n", str(number)))
     stream = viewer.events()
@@ -232,6 +232,7 @@ async def test_an_erased_time_is_gone_from_answers_and_snapshots(house: House) -
     await house.feed(3)
     answer: dict[str, Any] = (await house.ask({"question": "what is visible now?", "id": "e1"})).json()
     number = next(number for number, item in enumerate(answer["evidence"]) if item["frame"])
-    house.app._erase_pictures(None, 0.0, time.time() + 10)
+    house.app._on_erased(None, 0.0, time.time() + 10)
+    await asyncio.sleep(0.05)
     assert (await house.get(f"/answers/e1/evidence/{number}.jpg")).status_code == 404
     assert (await house.get("/cameras/door/snapshot.jpg")).status_code == 404
