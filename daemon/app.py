@@ -9,19 +9,19 @@ settings -> core (model, policy) -> engine <- mailboxes <- sources          one 
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import structlog
 
-from daemon import pipeline, when
+from daemon import forgetting, pipeline, when
 from daemon.core import Core, build
 from daemon.engine import Camera, Engine
+from daemon.forgetting import Forgetting
 from daemon.frigate import Frigate
 from daemon.gaps import GapLog
 from daemon.hass import Hass
@@ -43,7 +43,7 @@ from stream import gate
 from stream.errors import ConfigError
 from stream.mailbox import Mailbox
 from stream.source import Source, SourceConfig, StateChange, Surroundings
-from stream.types import NO_THUMBNAIL, Frame
+from stream.types import Frame
 
 ENGINE_ALLOWED_S = 60.0  # a large model on a CPU may take this long over one batch
 READER_ALLOWED_S = 75.0  # the longest back-off is 30 s, a hanging open twice its timeout
@@ -61,6 +61,7 @@ class Post:
     bank: MemoryBank
     first_frame: int
     newest: Frame | None = field(default=None)  # the last frame that was kept
+    shown_s: float | None = None  # stamp of the picture that the broker keeps; None: of an earlier run, if any
 
     @property
     def next_frame(self) -> int:
@@ -74,7 +75,7 @@ class App:
     def __init__(self, settings: Settings, core: Core, reread: Callable[[], Settings], logs: LogControl | None) -> None:
         self.settings, self.core = settings, core
         self.started_s = time.monotonic()
-        self.answered = 0
+        self.answered = self.erasures = 0
         self.gaps, self.counters, self.beats = GapLog(), Counters(), Heartbeats()
         self.keeper = Keeper(settings, core, self.gaps, self.counters)
         self.gaps.on_change = self.keeper.gap
@@ -94,6 +95,15 @@ class App:
         self.link = MqttLink(settings, self._on_query, self._rng)
         self.switches = Switches(self.link.topics, self.link.publish, self.switch)
         self.link.listen(self.link.topics.switches, self.switches.take, kept=True)
+        self.forgetting = Forgetting(
+            settings.mqtt,
+            self.keeper,
+            self.link.topics,
+            self.link.publish,
+            lambda: self.settings.cameras,
+            self.counters,
+        )
+        self.link.listen(self.link.topics.forget, self.forgetting.take, qos=0)
         self.hass = Hass(settings, self.link, self._rng)
         self.frigate = Frigate(settings, self.link.topics, self.link.publish, self.ask, self.counters)
         if settings.frigate.enabled:
@@ -131,6 +141,7 @@ class App:
                     group.create_task(self._reload_on_signal(), name="reload"),
                     group.create_task(self._say_ready(), name="ready"),
                     group.create_task(self.hass.run(), name="home-assistant"),
+                    group.create_task(self.forgetting.run(), name="forget"),
                     group.create_task(serve(self), name="http"),
                     group.create_task(asyncio.to_thread(when.prepare), name="prepare"),  # half a second
                 ]
@@ -292,8 +303,8 @@ class App:
         self.posts[name] = post
         if not camera.pictures:  # of an earlier configuration
             self.link.clear_snapshot(name)
-            self.link.desk.forget(name, 0.0, math.inf)
-            self.hass.forget(name, 0.0, math.inf)
+            self.link.desk.ledger.hide(name)
+            self.hass.hide(name)
         if name not in self.switches.off:
             self.beats.register(part, READER_ALLOWED_S)
             source.start()
@@ -309,18 +320,7 @@ class App:
 
     def _on_erased(self, camera: str | None, since_s: float, until_s: float) -> None:
         """In the archive's thread."""
-        self._loop.call_soon_threadsafe(self._erase_pictures, camera, since_s, until_s)
-
-    def _erase_pictures(self, camera: str | None, since_s: float, until_s: float) -> None:
-        """Pictures of an erased time leave answers that may be repeated, and the broker."""
-        self.link.desk.forget(camera, since_s, until_s)
-        self.hass.forget(camera, since_s, until_s)
-        self.watch.forget(camera, since_s, until_s)
-        for name, post in self.posts.items():
-            frame = post.newest
-            if camera in (None, name) and frame is not None and since_s <= frame.wall_s <= until_s:
-                post.newest = replace(frame, thumbnail=NO_THUMBNAIL)
-                self.link.clear_snapshot(name)
+        self._loop.call_soon_threadsafe(forgetting.erased, self, camera, since_s, until_s)
 
     def _pictures(self, camera: str) -> bool:
         post = self.posts.get(camera)

@@ -141,10 +141,6 @@ class Desk:
                 self.publish(Outgoing(place, item.jpeg, 1, False, Rank.PICTURE, JPEG))
         self.publish(Outgoing(topic, encode_answer(answer, self.topics), 1, False, Rank.KEEP, JSON, correlation))
 
-    def forget(self, camera: str | None, since_s: float, until_s: float) -> None:
-        """Drop the pictures of an erased time from answers that may be asked for again. `camera` None: of all."""
-        self.ledger.forget(camera, since_s, until_s)
-
     def _reply_topic(self, wanted: str | None, reply_to: str | None, query_id: str) -> tuple[str, str | None]:
         """Where to answer, and what is wrong with the MQTT 5 response topic if we cannot answer there."""
         fallback = reply_to or self.topics.answer(query_id)

@@ -29,6 +29,7 @@ from stream import __version__
 
 STATE_CHARS = 255  # Home Assistant refuses a longer state, and a longer text in its box
 KEPT_WAIT_S = 2.0  # what the broker keeps of us comes at once, or there is nothing
+ERASED = "the last answer was erased"
 JITTER_S = (0.5, 3.0)  # after its restart everybody announces himself
 
 Component = dict[str, Any]
@@ -51,6 +52,7 @@ class Hass:
         self._heard = asyncio.Event()
         self._later: asyncio.TimerHandle | None = None
         self._shown: Evidence | None = None  # whose picture the broker keeps
+        self._told: tuple[Query, Answer] | None = None  # what it shows as the last answer
         self._log = structlog.get_logger("longwatch.hass")
         self.configure(settings)
         link.listen(self.topic, self._take_kept, kept=True)
@@ -92,20 +94,31 @@ class Hass:
         if shown is not None:  # first: whoever reacts to the answer finds its picture there
             self._shown = shown
             self._link.publish(Outgoing(self._topics.last_evidence, shown.jpeg, 1, True, Rank.PICTURE, JPEG))
+        self._told = query, answer
         payload = last_answer(query, answer, self._topics)
         self._link.publish(Outgoing(self._topics.last_answer, payload, retain=True, content_type=JSON))
 
-    def forget(self, camera: str | None, since_s: float, until_s: float) -> None:
-        """A time was erased (`camera` None: of all): the broker keeps no picture of it.
-
-        Of a picture that an earlier run left there we do not know what it shows: it goes too.
-        """
-        shown = self._shown
-        if not self._enabled or (shown is not None and camera not in (None, shown.camera)):
-            return
-        if shown is None or (shown.span.last_s >= since_s and shown.span.first_s <= until_s):
+    def hide(self, camera: str) -> None:
+        """The broker keeps no picture of `camera`, nor one that an earlier run left: who knows what it shows."""
+        if self._enabled and (self._shown is None or self._shown.camera == camera):
             self._shown = None
             self._link.publish(Outgoing(self._topics.last_evidence, b"", retain=True))
+
+    def forget(self, camera: str | None, since_s: float, until_s: float) -> None:
+        """A time was erased (`camera` None: of all): the broker keeps no picture of it, and no answer about it.
+
+        What an earlier run left there may be of that time: it goes too. The answer is replaced, not only removed, so
+        that Home Assistant shows it no more.
+        """
+        if not self._enabled:
+            return
+        shown, told = self._shown, self._told
+        if shown is None or (camera in (None, shown.camera) and shown.span.overlaps(since_s, until_s)):
+            self.hide(shown.camera if shown is not None else "")
+        if told is None or told[1].rests_on(told[0].cameras, camera, since_s, until_s):
+            self._told = None
+            payload = last_answer(Query("", ""), Answer("", "expired", ERASED), self._topics)
+            self._link.publish(Outgoing(self._topics.last_answer, payload, retain=True, content_type=JSON))
 
     def _take_kept(self, delivery: Delivery) -> None:
         """Our own announcement, of an earlier run or of this one."""

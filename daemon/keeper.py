@@ -13,6 +13,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from daemon.messages import Gap
 from daemon.metrics import Counters
 from daemon.settings import Settings
 from memory import snapshot
-from memory.archive import Archive, ArchiveState, Fault, Outage, Reader, salvage
+from memory.archive import Archive, ArchiveState, Erased, Fault, Outage, Reader, salvage
 from memory.archive.types import OnForget
 from memory.bank import MemoryBank
 from stream.clock import SystemClock
@@ -274,22 +275,40 @@ class Keeper:
 
     # -- erasing ---------------------------------------------------------------------------------------------------
 
+    def forget(self, camera: str | None, since_s: float, until_s: float) -> Future[Erased]:
+        """Erase for good, see `Archive.forget`; where there is no archive, what memory holds. Never cancel it."""
+        if self._archive is not None:
+            return self._archive.forget(camera, since_s, until_s)
+        done: Future[Erased] = Future()
+
+        def work() -> None:
+            try:
+                self._forget(camera, since_s, until_s)
+            except (SnapshotError, TimeoutError) as error:
+                done.set_exception(error)
+            else:
+                done.set_result(Erased(0, 0))
+
+        threading.Thread(target=work, name="forget", daemon=True).start()
+        return done
+
     def _forget(self, camera: str | None, since_s: float, until_s: float) -> None:
         """What memory and snapshots hold of a range. In the archive's thread, before it erases its own."""
-        if not self._ready.wait(READY_S) or self._engine is None or self._folder is None:
+        if not self._ready.wait(READY_S) or self._engine is None:
             raise SnapshotError("cameras are not set up yet; the erasure is tried again", "unreadable")
         with self._saving:
             states = self._ask(lambda bank: bank.forget(since_s, until_s), camera)
             self._engine.call(self._core.encoder.forget).result(ENGINE_S)
             touched = [state for state in states if camera in (None, state.camera)]
-            self._write(touched)
+            if self._folder is not None:
+                self._write(touched)
             stale = {name for name in self._unsavable if self._path(name).exists()}
             stale |= {name for name, fault in self._failed.items() if fault}
             if failed := sorted(stale & {state.camera for state in touched}):
                 text = f"banks of {', '.join(failed)} cannot be saved: their old files still hold what is to be erased"
                 raise SnapshotError(f"{text}; it is tried again", "unwritable")
             live = {state.camera for state in states}
-            for path in sorted((self._folder / "banks").glob("*.bank")):
+            for path in sorted((self._folder / "banks").glob("*.bank")) if self._folder is not None else ():
                 if path.stem not in live and camera in (None, path.stem):
                     snapshot.scrub(path, since_s, until_s)
         if self._erased is not None:

@@ -14,7 +14,7 @@ KEPT_S = 3600.0  # longer than any redelivery; after that a reused id is a new q
 
 @dataclass(slots=True)
 class _Entry:
-    asked: tuple[object, ...]
+    query: Query
     since_s: float
     answer: Answer | None = None
 
@@ -33,12 +33,11 @@ class Ledger:
     def open(self, query: Query) -> Answer | Literal["new", "pending", "other"]:
         """What to do with `query`: ask it (`new`), wait (`pending`), repeat an answer, or refuse (`other` question)."""
         self._drop_old(query.received_s)
-        asked = (query.question, query.cameras, query.since_s, query.until_s)
         entry = self._entries.get(query.id)
         if entry is None:
-            self._entries[query.id] = _Entry(asked, query.received_s)
+            self._entries[query.id] = _Entry(query, query.received_s)
             return "new"
-        if entry.asked != asked:
+        if _asked(entry.query) != _asked(query):
             return "other"
         return entry.answer or "pending"
 
@@ -55,19 +54,19 @@ class Ledger:
         entry = self._entries.get(query_id)
         return None if entry is None else entry.answer
 
-    def forget(self, camera: str | None, since_s: float, until_s: float) -> None:
-        """Drop the pictures of [since_s, until_s] of `camera`, None is all, from every answer."""
+    def hide(self, camera: str) -> None:
+        """Drop the pictures of `camera` from every answer."""
         for entry in self._entries.values():
             if entry.answer is not None:
-                entry.answer = replace(
-                    entry.answer,
-                    evidence=tuple(
-                        replace(item, jpeg=b"")
-                        if camera in (None, item.camera) and item.span.overlaps(since_s, until_s)
-                        else item
-                        for item in entry.answer.evidence
-                    ),
-                )
+                shown = (replace(item, jpeg=b"") if item.camera == camera else item for item in entry.answer.evidence)
+                entry.answer = replace(entry.answer, evidence=tuple(shown))
+
+    def forget(self, camera: str | None, since_s: float, until_s: float) -> None:
+        """Drop answers that rest on [since_s, until_s] of `camera`, None is all; their ids can be asked again."""
+        for key, entry in list(self._entries.items()):
+            answer = entry.answer
+            if answer is not None and answer.rests_on(entry.query.cameras, camera, since_s, until_s):
+                del self._entries[key]
 
     def _drop_old(self, now_s: float) -> None:
         """Oldest first; ids still being answered leave last, but the bound is hard."""
@@ -77,3 +76,8 @@ class Ledger:
         while len(self._entries) >= self._max_kept:
             answered = next((key for key, entry in self._entries.items() if entry.answer), None)
             del self._entries[answered if answered is not None else next(iter(self._entries))]
+
+
+def _asked(query: Query) -> tuple[object, ...]:
+    """What makes it the same question."""
+    return query.question, query.cameras, query.since_s, query.until_s

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,3 +79,13 @@ class Answer:
     answered_s: float = 0.0
     timing: Timing = Timing(0.0, None, 0.0)
     model: str = ""
+
+    def rests_on(self, asked: Sequence[str], camera: str | None, since_s: float, until_s: float) -> bool:
+        """Whether it may say what `camera` (None: any) showed in [since_s, until_s]; `asked` are its question's."""
+        if any(camera in (None, item.camera) and item.span.overlaps(since_s, until_s) for item in self.evidence):
+            return True
+        if self.memory_from_s is None or self.memory_to_s is None or (asked and camera not in (None, *asked)):
+            return False
+        first_s = max(self.memory_from_s, -math.inf if self.asked_from_s is None else self.asked_from_s)
+        last_s = min(self.memory_to_s, math.inf if self.asked_to_s is None else self.asked_to_s)
+        return first_s <= until_s and last_s >= since_s

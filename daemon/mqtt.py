@@ -66,6 +66,7 @@ class Listener:
     pattern: str
     take: Callable[[Delivery], None]
     kept: bool = False
+    qos: int = 1
 
 
 class MqttLink:
@@ -119,13 +120,14 @@ class MqttLink:
         self._wake.set()
         await self._finished.wait()
 
-    def listen(self, pattern: str, take: Callable[[Delivery], None], *, kept: bool = False) -> None:
+    def listen(self, pattern: str, take: Callable[[Delivery], None], *, kept: bool = False, qos: int = 1) -> None:
         """From the next connection on, call `take` with what comes on topics that match `pattern`.
 
         `kept`: also what the broker keeps there, on each connection, and what we publish there ourselves. A broker
-        that denies it is a line in the log: only questions are worth having no connection for.
+        that denies it is a line in the log: only questions are worth having no connection for. `qos` 0: what is
+        sent while we are away never comes.
         """
-        self._listeners.append(Listener(pattern, take, kept))
+        self._listeners.append(Listener(pattern, take, kept, qos))
 
     async def wait_connected(self) -> None:
         """Return when the broker has accepted us and our subscriptions."""
@@ -212,19 +214,20 @@ class MqttLink:
 
     async def _subscribe(self, client: Client) -> None:
         for topic in self.topics.queries:
-            if not await self._may(client, topic, kept=False):
+            if not await self._may(client, Listener(topic, self.desk.take)):
                 raise LinkError(f"the broker does not let us subscribe to {topic}; see its ACL for mqtt.username")
         for listener in self._listeners:
-            if not await self._may(client, listener.pattern, listener.kept):
+            if not await self._may(client, listener):
                 self._log.warning("broker denied a subscription", topic=listener.pattern, hint="see the broker's ACL")
 
-    async def _may(self, client: Client, pattern: str, kept: bool) -> bool:
-        """Subscribe to `pattern`; False when the broker denies it."""
-        how: dict[str, Any] = {"qos": 1}
+    async def _may(self, client: Client, listener: Listener) -> bool:
+        """Subscribe; False when the broker denies it."""
+        how: dict[str, Any] = {"qos": listener.qos}
         if self._settings.protocol == "5":
             # retained questions only when the subscription is new: each is refused once, not on every connection
-            how = {"options": SubscribeOptions(qos=1, noLocal=not kept, retainHandling=0 if kept else 1)}
-        codes = await client.subscribe(pattern, **how)
+            kept = listener.kept
+            how = {"options": SubscribeOptions(qos=listener.qos, noLocal=not kept, retainHandling=0 if kept else 1)}
+        codes = await client.subscribe(listener.pattern, **how)
         return all(getattr(code, "value", code) < 128 for code in codes)
 
     async def _drained(self) -> None:

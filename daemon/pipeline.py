@@ -47,8 +47,11 @@ async def publish_snapshots(app: App) -> None:
         for name, post in list(app.posts.items()) if every_s else ():
             frame = post.newest
             if frame is not None and frame.thumbnail and sent.get(name) != frame.index:
-                sent[name] = frame.index
+                before = app.erasures
                 jpeg = await asyncio.to_thread(frame.thumbnail.read)
+                if app.erasures != before:
+                    continue  # it may just have been erased
+                sent[name], post.shown_s = frame.index, frame.wall_s
                 app.link.publish_camera(camera_state(app, name), jpeg)
         await asyncio.sleep(every_s or REPORT_EVERY_S)
 

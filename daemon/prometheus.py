@@ -80,6 +80,7 @@ COUNTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "clock_jumps": ("Times that somebody set the clock.", ()),
     "engine_faults": ("Turns of the engine that failed.", ()),
     "first_token_ms": ("Question taken to first token, of the newest 512.", ()),
+    "forget_faults": ("Erasures asked over MQTT that failed, and are tried again.", ()),
     "forward_faults": ("Decode steps that failed.", ()),
     "frames_stale": ("Frames that were older than what was remembered.", ()),
     "frigate_asked": ("Questions asked about events of Frigate.", ()),

@@ -32,7 +32,7 @@ from stream.schedule import ALWAYS, Schedule
 
 NAME_PATTERN = r"^[a-z0-9_]+$"  # a camera's name is a topic level and a file name: nothing to escape, ever
 RESERVED_CAMERA_NAMES = frozenset(
-    {"query", "answer", "evidence", "watch", "events", "status", "available", "stats", "frigate"}
+    {"query", "answer", "evidence", "watch", "events", "status", "available", "stats", "frigate", "forget"}
 )
 MQTT_CREDENTIAL = "mqtt-password"  # systemd: LoadCredential=mqtt-password:/etc/longwatch/mqtt-password
 
@@ -71,6 +71,9 @@ class MqttSettings(Section):
     )
     max_payload_bytes: int = Field(65_536, ge=256, description="a longer question is refused")
     max_outgoing: int = Field(10_000, ge=16, description="messages held while the broker is away")
+    forget: bool = Field(
+        False, description="true: who may publish to `<prefix>/forget` may erase what was seen; see privacy.md"
+    )
     tls: TlsSettings | None = Field(None, description="`{}` is TLS with the system's CAs; default: no TLS")
 
     @field_validator("reply_prefixes")

@@ -9,6 +9,7 @@
 <p>/evidence/<id>/<n>                          JPEG pictures of an answer
 <p>/<cam>/enabled/set, /state                  switch of a camera: in, and retained out
 <p>/last_answer, <p>/last_evidence             retained, for Home Assistant
+<p>/forget, <p>/forget/state                   a time to erase in, what became of it out
 <p>/frigate/<event id>                         answers about an event of Frigate
 """
 
@@ -124,6 +125,16 @@ class Topics:
     def frigate(self, event_id: str) -> str:
         """What we say about an event of Frigate."""
         return f"{self.prefix}/frigate/{event_id}"
+
+    @property
+    def forget(self) -> str:
+        """A time to be erased, from outside."""
+        return f"{self.prefix}/forget"
+
+    @property
+    def forget_state(self) -> str:
+        """JSON of what became of it, not retained."""
+        return f"{self.prefix}/forget/state"
 
     def camera_of(self, topic: str) -> str | None:
         """The `<cam>` of `<p>/<cam>/query`; None for `<p>/query`."""

@@ -167,6 +167,38 @@ class CameraState(_Out):
     memory_to: float | None = None
 
 
+class ForgetWire(BaseModel):
+    """A time to be erased for good, as sent to `<p>/forget`. One of `since`, `until` and `last` is needed."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, title="Longwatch erasure"
+    )
+
+    v: Literal[1] = 1
+    id: str | None = Field(None, pattern=ID_PATTERN, description="executed once; comes back in the state")
+    camera: str | None = Field(None, description="only this one; neither it nor `cameras`: all")
+    cameras: list[str] = Field([], max_length=256)
+    since: Epoch | str | None = Field(None, description="epoch seconds or ISO 8601; missing: the beginning")
+    until: Epoch | str | None = Field(None, description="epoch seconds or ISO 8601; missing: now")
+    last: str | None = Field(None, description="up to now: 30m, 1h, 2d; instead of `since` and `until`")
+
+
+class ForgetStateWire(_Out):
+    """What became of an erasure, as published on `<p>/forget/state`."""
+
+    model_config = ConfigDict(title="Longwatch erasure state")
+
+    v: Literal[1] = 1
+    id: str | None = Field(None, description="of the command; null: it had none, or none that could be read")
+    state: Literal["working", "done", "error"]
+    cameras: tuple[str, ...] = Field((), description="empty: all")
+    since: float | None = Field(None, description="the time, as it was understood")
+    until: float | None = None
+    carriers: int | None = Field(None, description="archived moments that were erased, each with its picture")
+    error: str | None = Field(None, description="why it was not erased, or not yet")
+    at: float = Field(description="when this was written")
+
+
 class DaemonStatus(_Out):
     """The whole daemon, as published retained on `<p>/status`."""
 
@@ -264,6 +296,8 @@ _MODELS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("frigate", FrigateWire),
     ("status", DaemonStatus),
     ("state", CameraState),
+    ("forget", ForgetWire),
+    ("forget_state", ForgetStateWire),
     ("event", EventWire),
     ("watch", WatchSpec),
     ("watch_state", WatchStateWire),
@@ -276,7 +310,9 @@ def schemas() -> dict[str, str]:
 
 
 def _schema(model: type[BaseModel]) -> str:
-    mode: Literal["validation", "serialization"] = "validation" if model in (QueryWire, WatchSpec) else "serialization"
+    mode: Literal["validation", "serialization"] = (
+        "validation" if model in (QueryWire, WatchSpec, ForgetWire) else "serialization"
+    )
     schema: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     schema.update(model.model_json_schema(mode=mode, by_alias=True))
     return json.dumps(schema, indent=2) + "\n"

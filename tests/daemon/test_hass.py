@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.hass import Hass, device, last_answer
+from daemon.hass import ERASED, Hass, device, last_answer
 from daemon.messages import Answer, Evidence, Query
 from daemon.mqtt import MqttLink
 from daemon.settings import RESERVED_CAMERA_NAMES, Settings, parse
@@ -176,6 +176,8 @@ async def test_the_last_answer_and_its_picture(broker: Mosquitto) -> None:
         hass.forget("door", 20.0, 200.0)  # touches it
         await caller.next("longwatch/last_evidence", 2)
         assert [message.payload for message in caller.on("longwatch/last_evidence")] == [b"\xff\xd8picture", b""]
+        wire = LastAnswerWire.model_validate_json((await caller.next("longwatch/last_answer", 2)).payload)
+        assert (wire.question, wire.text, wire.evidence) == ("", ERASED, ())
 
 
 async def test_a_picture_of_an_earlier_run_goes_with_any_erased_time(broker: Mosquitto) -> None:
@@ -184,6 +186,8 @@ async def test_a_picture_of_an_earlier_run_goes_with_any_erased_time(broker: Mos
         async with announced(settings_with("door", port=broker.port)) as hass:
             hass.forget("door", 1.0, 2.0)
             await until(lambda: caller.on("longwatch/last_evidence")[-1].payload == b"")
+            wire = LastAnswerWire.model_validate_json((await caller.next("longwatch/last_answer")).payload)
+            assert wire.text == ERASED
 
 
 async def test_without_home_assistant_answers_are_not_shown_around(broker: Mosquitto) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -175,7 +176,7 @@ def test_an_id_is_answered_once() -> None:
     assert ledger.open(ask("a", "something else")) == "other"
 
 
-def test_an_answer_that_is_repeated_shows_no_erased_picture() -> None:
+def test_an_answer_that_is_repeated_shows_no_hidden_picture() -> None:
     ledger = Ledger()
     shown = (
         Evidence("door", Span(10.0, 20.0), 0.5, b"jpeg"),
@@ -184,14 +185,35 @@ def test_an_answer_that_is_repeated_shows_no_erased_picture() -> None:
     )
     ledger.open(ask("a"))
     ledger.close("a", Answer("a", "ok", "yes", evidence=shown))
-    ledger.forget("door", 20.0, 30.0)
+    ledger.hide("door")
     again = ledger.open(ask("a"))
     assert isinstance(again, Answer)
-    assert [item.jpeg for item in again.evidence] == [b"", b"jpeg", b"jpeg"]
-    ledger.forget(None, 0.0, 100.0)
-    again = ledger.open(ask("a"))
-    assert isinstance(again, Answer)
-    assert not any(item.jpeg for item in again.evidence)
+    assert [item.jpeg for item in again.evidence] == [b"", b"jpeg", b""]
+
+
+@pytest.mark.parametrize(
+    ("erased", "goes"),
+    [
+        (("door", 20.0, 30.0), True),  # touches its evidence
+        (("door", 21.0, 30.0), True),  # was read for it
+        (("door", 45.0, 60.0), False),  # lies after what was asked for
+        (("yard", 0.0, 100.0), False),  # was not asked
+        ((None, 0.0, 5.0), False),  # lies before what memory held
+        ((None, 0.0, 10.0), True),
+    ],
+)
+def test_an_answer_that_rests_on_an_erased_time_is_not_repeated(
+    erased: tuple[str | None, float, float], goes: bool
+) -> None:
+    ledger, query = Ledger(), Query("a", "who?", ("door",))
+    ledger.open(query)
+    ledger.open(ask("pending"))
+    shown = (Evidence("door", Span(10.0, 20.0), 0.5, b"jpeg"),)
+    answer = Answer("a", "ok", "yes", evidence=shown, memory_from_s=8.0, memory_to_s=50.0, asked_to_s=40.0)
+    ledger.close("a", answer)
+    ledger.forget(*erased)
+    assert ledger.open(ask("pending")) == "pending"
+    assert ledger.open(query) == ("new" if goes else answer)
 
 
 def test_a_busy_id_may_try_again() -> None:
