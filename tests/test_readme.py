@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -15,70 +13,29 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
-from pydantic import BaseModel, ValidationError
+import yaml
 
 from daemon import __main__ as cli
 from daemon import unit
 from daemon.methods import check_methods
 from daemon.settings import Settings, parse
-from daemon.wire import AnswerWire, CameraState, ChunkWire, DaemonStatus, FrigateWire, QueryWire
 from daemon.yamlfile import read_yaml
 from stream.errors import ConfigError
 from tests.fakes import make_video
 from tests.models import save_random
+from tests.pages import ALL, COMMANDS, PAGES, ROOT, Block, of_kind, option, program, watches
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-ONE_CAMERA = {"cameras": {"door": {"url": "rtsp://camera.example/sub"}}}
 # shell words that are the system's own; what they do to it cannot be tried in a test
 SYSTEM = {"systemctl", "journalctl", "install", "cp", "apt-get"}
-RUN_FOR_REAL = {"check", "replay", "unit"}
+RUN_FOR_REAL = {"check", "replay", "unit", "watch"}
+GROUPS = {"archive", "watch"}  # their options are those of `archive stats` and the like
 INSTALLED = Path("/opt/longwatch/.venv/bin/longwatch")
 
 
-@dataclasses.dataclass(frozen=True)
-class Block:
-    """A fenced block of a page."""
-
-    page: str
-    line: int
-    kind: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.page}:{self.line}"
-
-
-def blocks(text: str, page: str) -> Iterator[Block]:
-    for found in re.finditer(r"^```(\w*)[^\n]*\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
-        yield Block(page, text.count("\n", 0, found.start()) + 1, found[1], found[2])
-
-
-ALL = [block for path in PAGES for block in blocks(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))]
-
-
-def of_kind(*kinds: str) -> list[Block]:
-    return [block for block in ALL if block.kind in kinds]
-
-
-def commands(text: str) -> Iterator[list[str]]:
-    """The words of every command; `sudo` and the shell of `sudo sh -c '...'` taken off, redirections too."""
-    for line in text.splitlines():
-        words = shlex.split(line, comments=True)
-        if words[:1] == ["sudo"]:
-            words = words[1:]
-        if words[:2] == ["sh", "-c"]:
-            yield from commands(words[2])
-        elif words:
-            yield words[: words.index(">")] if ">" in words else words
-
-
-COMMANDS = [(str(block), words) for block in of_kind("sh", "shell", "bash") for words in commands(block.text)]
-
-
 def having(*programs: str) -> Any:
-    found = [(place, words) for place, words in COMMANDS if Path(words[0]).name in programs]
+    found = [(place, words) for place, words in COMMANDS if program(words) in programs]
     return pytest.mark.parametrize(("place", "words"), found, ids=[place for place, _ in found])
 
 
@@ -86,14 +43,15 @@ def test_the_pages_hold_what_is_checked_here() -> None:
     """Else a new spelling of the fences would make every test below pass by finding nothing."""
     counts = {kind: len(of_kind(kind)) for kind in ("sh", "yaml", "json")}
     assert all(count >= 4 for count in counts.values()), counts
-    assert {Path(words[0]).name for _, words in COMMANDS} >= {"longwatch", "make", "mosquitto_pub", "mosquitto_sub"}
+    assert {program(words) for _, words in COMMANDS} >= {"longwatch", "make", "mosquitto_pub", "mosquitto_sub"}
     assert {block.kind for block in ALL} <= {"sh", "yaml", "json", "text", ""}
     assert [str(block) for block in ALL if block.kind == "" and block.page != "README.md"] == []
 
 
 def test_no_command_goes_unchecked() -> None:
-    checked = {"longwatch", "make", "mosquitto_pub", "mosquitto_sub", "mosquitto_rr", *SYSTEM}
-    assert [(place, words) for place, words in COMMANDS if Path(words[0]).name not in checked] == []
+    """Those that need a running daemon are also run: `tests/system/test_docs.py`."""
+    checked = {"longwatch", "make", "curl", "mosquitto_pub", "mosquitto_sub", "mosquitto_rr", *SYSTEM}
+    assert [(place, words) for place, words in COMMANDS if program(words) not in checked] == []
 
 
 # -- longwatch -------------------------------------------------------------------------------------------------------
@@ -105,12 +63,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files that the pages speak of."""
+def desk(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the pages speak of; its configuration has the standing questions of all pages."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(unit, "installation", lambda: (INSTALLED, ()))
     make_video(tmp_path / "clip.mp4", frames=30)
-    shutil.copy(ROOT / "configs" / "example.yaml", tmp_path / "longwatch.yaml")
+    (tmp_path / "truth.json").write_text('{"spans": [[0.5, 1.5]]}', encoding="utf-8")
+    raw = yaml.safe_load((ROOT / "configs" / "example.yaml").read_text(encoding="utf-8"))
+    watch = {name: {**spec, "cameras": []} for name, spec in watches().items()}
+    raw |= {"model": {"path": str(checkpoint)}, "watch": {**raw["watch"], **watch}}
+    (tmp_path / "longwatch.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
     return tmp_path
 
 
@@ -134,7 +96,7 @@ def test_longwatch_commands_work(
     if command in RUN_FOR_REAL:
         more = ["--model", str(checkpoint)] if command == "replay" else []
         assert call([command, *args, *more], monkeypatch) == 0, capfd.readouterr().err
-        assert capfd.readouterr().out
+        assert capfd.readouterr().out or command == "watch"  # nothing happens in the clip
         return
     assert options_exist(command, args, monkeypatch, capfd), place
 
@@ -145,7 +107,7 @@ def options_exist(
     """Whether `longwatch command` has every option in `args`, by its own help."""
     capfd.readouterr()
     monkeypatch.setenv("COLUMNS", "200")
-    group = args[:1] if command == "archive" else []  # its options are those of `archive stats` and the like
+    group = args[:1] if command in GROUPS else []
     assert call([command, *group, "--help"], monkeypatch) == 0
     known = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", capfd.readouterr().out))
     return {arg for arg in args if re.match(r"--?[a-z]", arg)} <= known
@@ -190,22 +152,61 @@ def test_mosquitto_options_exist(place: str, words: list[str]) -> None:
     assert {word for word in words[1:] if re.match(r"--?[A-Za-z]", word)} <= known, place
 
 
-@having("mosquitto_pub", "mosquitto_sub", "mosquitto_rr")
-def test_mosquitto_lines_use_our_topics_and_payloads(place: str, words: list[str]) -> None:
-    topic = words[words.index("-t") + 1]
-    assert re.fullmatch(r"longwatch/(query|status|answer/.*|[a-z0-9_]+/(query|state|available))", topic), place
-    if "-m" in words and (payload := words[words.index("-m") + 1]).startswith("{"):
-        QueryWire.model_validate_json(payload)
+# what may be published, and the schema of its payload when it is JSON
+TAKEN = {
+    r"longwatch/([a-z0-9_]+/)?query": "query",
+    r"longwatch/watch/[a-z0-9_]+/set": "watch",
+    r"longwatch/[a-z0-9_]+/enabled/set": "",
+    r"longwatch/forget": "forget",
+}
+
+
+@having("mosquitto_pub", "mosquitto_rr")
+def test_what_is_published_is_taken(place: str, words: list[str]) -> None:
+    topic, payload = option(words, "-t"), option(words, "-m") or ""
+    schema = next((name for pattern, name in TAKEN.items() if re.fullmatch(pattern, topic or "")), None)
+    assert schema is not None, f"{place}: nobody listens to {topic}"
+    if payload.startswith("{"):
+        jsonschema.validate(json.loads(payload), read_schema(schema))
+
+
+@having("mosquitto_sub", "mosquitto_rr")
+def test_what_is_subscribed_to_is_published(place: str, words: list[str]) -> None:
+    text = (ROOT / "docs" / "mqtt.md").read_text(encoding="utf-8")
+    known = [*re.findall(r"^\| `([^`]+)` \| out", text, re.MULTILINE), "homeassistant/device/<id>/config"]
+    topic = option(words, "-e", "-t") or ""
+    assert any(overlaps(topic, name) for name in known), f"{place}: nothing comes on {topic}"
+
+
+def overlaps(pattern: str, name: str) -> bool:
+    """Whether a subscription (`+`, `#`) can meet a topic with places to fill in (`<id>`)."""
+    parts, names = pattern.split("/"), name.split("/")
+    if "#" in parts:
+        parts = parts[:-1]
+        names = names[: len(parts)]
+    pairs = zip(parts, names, strict=False)
+    return len(parts) == len(names) and all(part in ("+", name) or name.startswith("<") for part, name in pairs)
+
+
+def test_the_topic_check_can_fail() -> None:
+    assert overlaps("longwatch/answer/#", "longwatch/answer/<id>/chunk")
+    assert overlaps("longwatch/+/state", "longwatch/<camera>/state")
+    assert not overlaps("longwatch/answers/#", "longwatch/answer/<id>")
+    assert not overlaps("longwatch/door", "longwatch/<camera>/state")
 
 
 # -- configurations and payloads -------------------------------------------------------------------------------------
 
 
 def settings_of(text: str, folder: Path) -> Settings:
-    """A block as a whole file; a section alone gets a camera beside it."""
+    """A block as a whole file; a section alone gets the cameras beside it that it speaks of."""
     path = folder / "block.yaml"
     path.write_text(text, encoding="utf-8")
-    settings = parse({**ONE_CAMERA, **read_yaml(path)}, str(path))
+    raw = read_yaml(path)
+    named = [name for spec in (raw.get("watch") or {}).values() for name in spec.get("cameras", [])]
+    settings = parse(
+        {"cameras": {name: {"url": f"rtsp://{name}.example/sub"} for name in ["door", *named]}, **raw}, str(path)
+    )
     check_methods(settings)
     return settings
 
@@ -223,26 +224,29 @@ def test_the_configuration_check_can_fail(tmp_path: Path, text: str) -> None:
         settings_of(text, tmp_path)
 
 
-_SCHEMAS: tuple[tuple[str, str, type[BaseModel]], ...] = (
-    ("event_id", "frigate", FrigateWire),
-    ("question", "query", QueryWire),
-    ("answer", "answer", AnswerWire),
-    ("seq", "chunk", ChunkWire),
-    ("uptime_s", "status", DaemonStatus),
-    ("carriers", "state", CameraState),
-)
+def read_schema(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "daemon" / "schemas" / f"{name}.json").read_text(encoding="utf-8"))
+    return found
 
 
-def check_payload(text: str) -> None:
-    """A payload that its schema file allows and its model reads; one of ours shows every key there is."""
+SCHEMAS = {path.stem: read_schema(path.stem) for path in (ROOT / "daemon" / "schemas").glob("*.json")}
+IN = {"query", "watch", "forget"}  # what others send; of what we send an example shows every key there is
+
+
+def check_payload(text: str) -> str:
+    """The name of the schema file that a payload fits."""
     raw = json.loads(text)
-    name, model = next((name, model) for key, name, model in _SCHEMAS if key in raw)
-    schema = json.loads((ROOT / "daemon" / "schemas" / f"{name}.json").read_text(encoding="utf-8"))
-    assert set(schema["required"]) <= set(raw)
-    assert set(raw) <= set(schema["properties"])
-    if name != "query":
-        assert set(raw) == set(schema["properties"]), "an example that lacks a key is older than the code"
-    model.model_validate_json(text)
+    alike = max(SCHEMAS, key=lambda name: len(set(raw) & set(SCHEMAS[name]["properties"])) - (name not in IN) / 2)
+    fits = [name for name, schema in SCHEMAS.items() if not faults(name, schema, raw)]
+    assert fits, f"most like {alike}: " + "; ".join(faults(alike, SCHEMAS[alike], raw))
+    return fits[0]
+
+
+def faults(name: str, schema: dict[str, Any], raw: dict[str, Any]) -> list[str]:
+    found = [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(raw)]
+    found += [f"there is no {key!r}" for key in set(raw) - set(schema["properties"])]
+    missing = set() if name in IN else set(schema["properties"]) - set(raw)
+    return found + [f"{key!r} is missing: the example is older than the code" for key in missing]
 
 
 @pytest.mark.parametrize("block", of_kind("json"), ids=str)
@@ -251,16 +255,17 @@ def test_payloads_are_valid(block: Block) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    "text",
     [
-        ('{"question": "x", "camera": "y"}', AssertionError),
-        ('{"id": "a", "seq": -1, "text": ""}', ValidationError),
-        ('{"id": "a", "status": "ok", "answer": "x"}', AssertionError),
-        ('{"question": ""}', ValidationError),
+        '{"question": "x", "camera": "y"}',
+        '{"id": "a", "seq": -1, "text": ""}',
+        '{"id": "a", "status": "ok", "answer": "x"}',
+        '{"question": ""}',
+        '{"question": "is it so?", "for": 3}',
     ],
 )
-def test_the_payload_check_can_fail(text: str, fault: type[Exception]) -> None:
-    with pytest.raises(fault):
+def test_the_payload_check_can_fail(text: str) -> None:
+    with pytest.raises(AssertionError):
         check_payload(text)
 
 
