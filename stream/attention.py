@@ -129,6 +129,7 @@ class Step:
     store: Store
     mass: Mass | None = None  # collects the attention of the newest query
     thin: Thin | None = None  # which of its rows go through which layers; then B is 1 and the store a Lane
+    ends: Tensor | None = None  # int64, rising: the only rows that are read afterwards (`stream/ending.py`); None: all
 
 
 class Side:

@@ -286,6 +286,11 @@ class Slab:
                 self._board.values[:, row, :, :count] = past.values
 
     @property
+    def like(self) -> Tensor:
+        """Of the dtype and on the device that masks have to be."""
+        return self._board.mask
+
+    @property
     def fixed(self) -> Hashable:
         """See Store: one word a row, on a board."""
         return self._board if self._replays and self._count == 1 else None
@@ -313,10 +318,15 @@ class Slab:
         """See Store. Nobody asks a question's keys back: un-rotated ones are not kept."""
         if self.fixed is not None:
             return self._board.put(layer, turned, value)
+        return self.write(layer, self.length, turned, value)
+
+    def write(self, layer: int, first: int, turned: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """A layer's keys, `turned` to their positions, and values of some tokens to the columns from `first` on.
+        Returns what stands there until their end, which is not copied."""
         keys, values = self._board.keys[layer], self._board.values[layer]
-        last = self.length + self._count
-        keys[:, :, self.length : last] = turned
-        values[:, :, self.length : last] = value
+        last = first + turned.shape[2]
+        keys[:, :, first:last] = turned
+        values[:, :, first:last] = value
         return keys[:, :, :last], values[:, :, :last]
 
     def still(self) -> Slab:

@@ -16,7 +16,7 @@ from stream.model import Model
 from stream.positions import Positions
 
 YES, NO = ("yes", "Yes", "YES", " yes", " Yes", " YES"), ("no", "No", "NO", " no", " No", " NO")
-MOST_TOKENS = 4096  # of questions in one forward: their mask and keys are held at once
+MOST_TOKENS = 4096  # of questions in one forward: their keys are held at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,14 @@ class Judge:
     def probabilities(self, view: MemoryView, questions: Sequence[Sequence[int]]) -> list[float]:
         """P(yes) of each question (token ids, `Model.question_ids`), among yes and no: 1 / (1 + exp(-log-odds)).
 
-        Nothing in `view` changes. Questions do not read each other: each gets what it would get alone.
+        Nothing in `view` changes. Questions do not read each other: each gets what it would get alone, and what is
+        asked twice the same.
         """
-        found: list[float] = []
-        for part in _parts(questions):
-            found += self.log_odds(self.method.scores(self.reader, view, part)).sigmoid().tolist()
-        return found
+        found: dict[tuple[int, ...], float] = {}
+        for part in _parts(sorted({tuple(question) for question in questions})):  # what begins alike is read together
+            odds = self.log_odds(self.method.scores(self.reader, view, part))
+            found.update(zip(part, odds.sigmoid().tolist(), strict=True))
+        return [found[tuple(question)] for question in questions]
 
     def log_odds(self, scores: Tensor) -> Tensor:
         """[m] from the log-probabilities [m, V] of what is written first."""
@@ -70,9 +72,9 @@ def _whole(model: Model, forms: Sequence[str]) -> frozenset[int]:
     return frozenset(ids[0] for form in forms if len(ids := model.text_ids(form)) == 1)
 
 
-def _parts(questions: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
+def _parts(questions: Sequence[tuple[int, ...]]) -> list[list[tuple[int, ...]]]:
     """In order, at most MOST_TOKENS together, or one."""
-    parts: list[list[Sequence[int]]] = []
+    parts: list[list[tuple[int, ...]]] = []
     room = 0
     for question in questions:
         if len(question) > room or not parts:

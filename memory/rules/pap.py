@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,14 +10,58 @@ import torch
 from torch import Tensor
 
 from memory.rules import Reader
-from memory.rules.pepe import Chunks, owners, together
 from memory.rules.thin import Thin
 from memory.view import MemoryView
 from stream.attention import Mass
-from stream.kv import Past
+from stream.kv import NO, Past, Slab
 from stream.ops import top
 from stream.policy import Paper
 from stream.rule import causal
+
+
+class Chunks:
+    """A slab whose next tokens are several texts side by side: every one reads what is remembered, and itself."""
+
+    def __init__(self, slab: Slab, owner: Tensor) -> None:
+        """`owner` int64 [T]: which of the texts each of the next T tokens belongs to."""
+        self._slab = slab
+        self.owner = owner
+        self.fresh: Tensor | None = None  # [Hkv, T, Dh] un-rotated keys that the last layer put
+
+    @property
+    def fixed(self) -> Hashable:
+        """See Store."""
+        return self._slab.fixed
+
+    def begin(self, count: int) -> Tensor | None:
+        """See Store. Raises ValueError where `count` is not the number of owned tokens."""
+        if count != len(self.owner):
+            raise ValueError(f"the texts have {len(self.owner)} tokens together, {count} were announced")
+        first, mask = self._slab.length, self._slab.begin(count)
+        apart = self.owner[:, None] != self.owner[None, :]
+        if mask is None or not apart.any():
+            return mask
+        mask = mask.clone()
+        mask[..., first : first + count].masked_fill_(apart.to(mask.device), NO)
+        return mask
+
+    def put(self, layer: int, key: Tensor, turned: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """See Store."""
+        self.fresh = key[0]
+        return self._slab.put(layer, key, turned, value)
+
+    def still(self) -> Slab:
+        """See Store: only a single token is replayed, which has nobody beside it."""
+        return self._slab.still()
+
+    def finish(self) -> None:
+        """See Store."""
+        self._slab.finish()
+
+
+def owners(rules: Sequence[Sequence[int]]) -> Tensor:
+    """int64 [T]: the number of the rule that each of all rules' tokens belongs to."""
+    return torch.cat([torch.full((len(rule),), number) for number, rule in enumerate(rules)])
 
 
 def attention(query: Tensor, memory: Tensor, prompt: Tensor, own: Tensor) -> Tensor:
@@ -96,6 +140,8 @@ class Pap(Thin):
         """See Thin."""
         store = Chunks(reader.model.slab([view.past], sum(map(len, rules))), owners(rules))
         watch = _Watch(keep_queries=True, store=store, past=view.past, prompt=reader.model.system())
-        together(reader, view.past, view.count, rules, (store, watch))
+        where = torch.cat([reader.positions.text(view.count, len(rule)) for rule in rules])
+        tokens = torch.tensor([[token for rule in rules for token in rule]])
+        reader.model.forward(reader.model.embed(tokens), where[None], store, watch)
         assert watch.sums is not None
         return chosen(watch.sums.cpu(), count)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from memory.rules import Reader, Rules
-from memory.rules.pepe import together
+from memory.rules.trie import read
 from memory.view import MemoryView
 from stream.kv import Past
 
@@ -38,7 +38,7 @@ class Thin(Rules):
             rows = self.kept(reader, view, rules, count)
             own = rows.to(past.keys.device)
             past = Past(past.keys[:, :, own], past.values[:, :, own], past.positions[rows.to(past.positions.device)])
-        return together(reader, past, view.count, rules)
+        return read(reader, past, view.count, rules)
 
     @abstractmethod
     def kept(self, reader: Reader, view: MemoryView, rules: Sequence[Sequence[int]], count: int) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from stream.attention import Mass, Reading, Side, Step, install
+from stream.ending import Ending
 from stream.graphs import Graphs
 from stream.kv import Boards, Extent, Lane, Past, Slab, Store
 from stream.marks import MARKS
@@ -158,6 +159,10 @@ class LlavaOnevision:
             thinned = Thinned(steps, self.rope)
             with thinned.watching(self.language.layers):
                 return thinned.split(self.run(thinned.embeds, thinned))
+        if any(step.ends is not None for step in steps):
+            ending = Ending(steps, self.rope)
+            with ending.watching(self.language.layers):
+                return ending.split(self.run(ending.embeds, ending))
         side = Side(steps, self.rope)
         return side.split(self.run(side.embeds, side) if self._graphs is None else self._graphs.forward(side))
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import Tensor
 
 from daemon.watch import judge as own
 from daemon.watch.judge import Judge, openings
+from memory.rules import Reader
 from memory.view import MemoryView
 from stream.errors import ModelError
 from stream.model import Model
@@ -32,9 +37,28 @@ def test_all_at_once_is_one_by_one() -> None:
 
 def test_many_questions_take_several_forwards(monkeypatch: pytest.MonkeyPatch) -> None:
     together, view, ids = judge()
-    whole = together.probabilities(view, ids * 5)
+    many = [(*item[:count], *item[-1:]) for item in ids for count in range(2, len(item))]
+    whole = together.probabilities(view, many)
     monkeypatch.setattr(own, "MOST_TOKENS", 2 * len(ids[0]))
-    assert together.probabilities(view, ids * 5) == pytest.approx(whole, abs=1e-5)
+    assert together.probabilities(view, many) == pytest.approx(whole, abs=1e-5)
+
+
+def test_what_is_asked_twice_is_read_once() -> None:
+    asked: list[int] = []
+    method, view, ids = judge()
+
+    class Counting:
+        paper = method.method.paper
+
+        def scores(self, reader: Reader, view: MemoryView, rules: Sequence[Sequence[int]]) -> Tensor:
+            asked.append(len(rules))
+            return method.method.scores(reader, view, rules)
+
+    counting = replace(method, method=Counting())
+    found = counting.probabilities(view, [ids[2], *ids, list(ids[2])])
+    assert asked == [3]
+    assert found[0] == found[3] == found[4]
+    assert found[1:4] == method.probabilities(view, ids)
 
 
 def test_log_odds_add_up_all_forms() -> None:
