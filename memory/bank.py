@@ -158,21 +158,29 @@ class MemoryBank:
         self._sealed = True
 
     @torch.inference_mode()
-    def fork(self, since_s: float | None = None, until_s: float | None = None, now_s: float = 0.0) -> MemoryView:
-        """What is held of the asked range: carriers, and the detail of recent frames.
+    def fork(
+        self,
+        since_s: float | None = None,
+        until_s: float | None = None,
+        now_s: float = 0.0,
+        newest: int | None = None,
+    ) -> MemoryView:
+        """What is held of the asked range: carriers, and the detail of recent frames. `newest`: of so many at most.
 
         Positions are assigned anew among what is read. The view is a copy. See `memory/recall` for what a question
         reads of it, and what else.
         """
         held = self._held()
-        chosen = [index for index, entry in enumerate(held) if entry.span.overlaps(since_s, until_s)]
+        first = 0 if newest is None else max(0, len(held) - newest)
+        before = held[first - 1].frame if first else -1
+        chosen = [index for index in range(first, len(held)) if held[index].span.overlaps(since_s, until_s)]
         read = [held[index] for index in chosen]
         spans, frames = [entry.span for entry in read], [entry.frame for entry in read]
         slots = torch.tensor([self._order[index] for index in chosen], dtype=torch.long, device=self._keys.device)
         scheme = self.policy.positions
         parts = [Past(self._keys[:, :, slots], self._values[:, :, slots], scheme.carriers(spans, now_s))]
         source, places = list(range(len(read))), [self.geometry.visual] * len(read)
-        fresh = [item for item in self._detail if item.span.overlaps(since_s, until_s)]
+        fresh = [item for item in self._detail if item.frame > before and item.span.overlaps(since_s, until_s)]
         found = [(bisect_left(frames, item.frame), item.span, item.part) for item in fresh]
         whole = {item.frame for item in fresh}  # their companions are among their visual tokens
         for rank, (entry, slot) in enumerate(zip(read, slots.tolist(), strict=True)):

@@ -35,7 +35,7 @@ def attempt(
     from daemon import logs
     from daemon.core import build
     from daemon.settings import load
-    from daemon.watch.trial import Trial, score
+    from daemon.watch.trial import Trial, play, score
     from daemon.watch.trial import truth as read
 
     settings = load(config)
@@ -48,9 +48,9 @@ def attempt(
     spans = read(truth) if truth is not None else None
     control = logs.setup("warning", secrets=settings.secrets())
     try:
-        trial = Trial(build(settings), settings, name, spec, video, sys.stderr.isatty())
+        trial = Trial(build(settings), settings, {name: spec})
         found = []
-        for item in trial.play():
+        for item in play(trial, settings, video, sys.stderr.isatty()):
             found.append(item)
             typer.echo(json.dumps(asdict(item)))
         if spans is not None:

@@ -12,6 +12,7 @@ from daemon.stack import Section
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 TIME_PATTERN = r"^([01]\d|2[0-3]):[0-5]\d$"
+Reads = Literal["now", "recent", "memory"]
 MAX_WATCHES = 1000  # names; a broker full of retained questions must not fill the memory
 
 
@@ -37,6 +38,11 @@ class WatchSpec(Section):
     question: str = Field(min_length=1, max_length=2000, description="to be answered with yes or no")
     kind: Literal["state", "count"] = Field("state", description="`count` also says how many events the last hour had")
     cameras: tuple[str, ...] = Field((), max_length=256, description="empty: all")
+    reads: Reads = Field(
+        "now",
+        description="`now`: the newest frame alone; `recent`: those that are held in full; `memory`: all that the "
+        "camera's memory holds, for questions about what was",
+    )
     schedule: tuple[Hours, ...] = Field((), max_length=64, description="when it is put; default: always")
     for_s: float = Field(0.0, ge=0, le=604_800, description="said only when it has been so for this long")
     debounce_s: float = Field(2.0, ge=0, le=3600, description="shorter changes, on and off, do not count")

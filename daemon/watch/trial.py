@@ -6,7 +6,7 @@ Times are seconds of the file.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from daemon.outlook import Outlook
 from daemon.replay import CAMERA, FileClock
 from daemon.settings import Settings
 from daemon.watch.judge import Judge
-from daemon.watch.spec import WatchingSettings, WatchSpec
+from daemon.watch.spec import WatchSpec
 from daemon.watch.watchman import Told, Watchman
 from stream import gate
 from stream.errors import ConfigError
@@ -37,6 +37,7 @@ Spans = Sequence[tuple[float, float]]
 class Found:
     """One transition, and when it was told."""
 
+    name: str
     type: str
     told_s: float
     start_s: float
@@ -56,57 +57,64 @@ class Score:
     false_alarms_per_hour: float | None
 
 
-@dataclass(slots=True)
 class Trial:
-    """Plays `path` once; `seconds` is how far it got."""
+    """Standing questions over frames of one camera: the daemon's engine and memory, on the frames' own time."""
 
-    core: Core
-    settings: Settings
-    name: str
-    spec: WatchSpec
-    path: Path
-    progress: bool = False
-    seconds: float = 0.0
-
-    def play(self) -> Iterator[Found]:
-        """Transitions as they are told. An event that is open at the end ends there. Raises CameraError."""
-        core, clock = self.core, FileClock(0.0)
+    def __init__(self, core: Core, settings: Settings, specs: Mapping[str, WatchSpec]) -> None:
         if core.encoder.reuse is not None:
-            core.encoder.reuse.forget()
-        told: list[Told] = []
-        outlook = Outlook(newest_s=lambda _camera: clock.now_s, clock=clock)
+            core.encoder.reuse.forget()  # what was played before must not be seen in it
+        self.seconds = 0.0  # how far it got
+        self.counters = Counters()
+        self._told: list[Told] = []
+        self._clock = FileClock(0.0)
+        outlook = Outlook(newest_s=lambda _camera: self._clock.now_s, clock=self._clock)
+        spends = settings.watching.model_copy(update={"share": 1.0})  # a recording may take the time it needs
         judge = Judge.of(core.model, core.policy.positions)
-        own = self.settings.watching.model_copy(update={"share": 1.0})  # a file may take the time it needs
-        man = Watchman(
-            judge, core.model.question_ids, WatchingSettings(**own.model_dump()), outlook, Counters(), told.append
+        self._man = Watchman(
+            judge, core.model.question_ids, spends, outlook, self.counters, self._told.append, settings.answer.zone
         )
-        man.exchange({self.name: self.spec.model_copy(update={"cameras": (), "schedule": (), "enabled": True})})
-        mailbox: Mailbox[Frame] = Mailbox(1)
-        cameras = {CAMERA: Camera(mailbox, core.bank(CAMERA))}
-        engine = Engine(core.encoder, core.recaller(), cameras, self.settings.answer, outlook, Counters())
-        engine.watching = man
-        side = core.model.geometry.image_px
-        intake = Intake(CAMERA, (side, side), gate.make(self.settings.gate))
-        bar = tqdm(desc=self.path.name, unit=" frames", disable=None) if self.progress else nullcontext()
-        with bar as shown:
-            for frame in walk_file(self.path, intake, 0.0):
-                if intake.last_wall_s is None:
-                    continue
-                clock.now_s = self.seconds = intake.last_wall_s
-                if frame is not None:
-                    mailbox.put(replace(frame))
-                engine.turn()
-                yield from self._taken(told)
-                if shown is not None:
-                    shown.update()
-        man.exchange({})
-        yield from self._taken(told)
+        always = {"cameras": (), "schedule": (), "enabled": True}
+        self._man.exchange({name: spec.model_copy(update=always) for name, spec in specs.items()})
+        self.image_px = core.model.geometry.image_px
+        self._mailbox: Mailbox[Frame] = Mailbox(1)
+        cameras = {CAMERA: Camera(self._mailbox, core.bank(CAMERA))}
+        self._engine = Engine(core.encoder, core.recaller(), cameras, settings.answer, outlook, self.counters)
+        self._engine.watching = self._man
 
-    def _taken(self, told: list[Told]) -> Iterator[Found]:
-        for item in told:
-            event = item.transition.after
-            yield Found(item.transition.type, self.seconds, event.start_s, event.end_s, round(event.top, 4))
-        told.clear()
+    def play(self, frame: Frame | None, at_s: float) -> list[Found]:
+        """The recording has reached `at_s`; `frame` is what its gate kept there. What is told then."""
+        self._clock.now_s = self.seconds = at_s
+        if frame is not None:
+            self._mailbox.put(replace(frame, camera=CAMERA))
+        self._engine.turn()
+        return self._taken()
+
+    def end(self) -> list[Found]:
+        """An event that is open ends where the recording does."""
+        self._man.exchange({})
+        return self._taken()
+
+    def _taken(self) -> list[Found]:
+        found = []
+        for item in self._told:
+            event, kind = item.transition.after, item.transition.type
+            found.append(Found(item.name, kind, self.seconds, event.start_s, event.end_s, round(event.top, 4)))
+        self._told.clear()
+        return found
+
+
+def play(trial: Trial, settings: Settings, path: Path, progress: bool = False) -> Iterator[Found]:
+    """Transitions in a recording as they are told, through the settings' gate. Raises CameraError."""
+    side = trial.image_px
+    intake = Intake(CAMERA, (side, side), gate.make(settings.gate))
+    bar = tqdm(desc=path.name, unit=" frames", disable=None) if progress else nullcontext()
+    with bar as shown:
+        for frame in walk_file(path, intake, 0.0):
+            if intake.last_wall_s is not None:  # else damaged from the first picture on
+                yield from trial.play(frame, intake.last_wall_s)
+            if shown is not None:
+                shown.update()
+    yield from trial.end()
 
 
 def truth(path: Path) -> list[tuple[float, float]]:
@@ -125,23 +133,30 @@ def truth(path: Path) -> list[tuple[float, float]]:
     return sorted(spans)
 
 
-def score(found: Sequence[Found], spans: Spans, seconds: float) -> Score:
-    """`found` as it was told over a file of so many seconds, against when the answer is yes."""
+def score(found: Sequence[Found], spans: Spans, seconds: float, unsure: Spans = ()) -> Score:
+    """One question's `found`, as it was told over so many seconds, against when the answer is yes.
+
+    Events in `unsure`, when nobody can say, are neither right nor false.
+    """
     ends = {item.start_s: item.end_s for item in found if item.type == "end"}
     news = [(item.start_s, ends.get(item.start_s) or seconds, item.told_s) for item in found if item.type == "new"]
     hits = {
         span: [told_s for start_s, end_s, told_s in news if _meets(span, start_s, end_s)]
         for span in dict.fromkeys(spans)
     }
-    right = sum(any(_meets(span, start_s, end_s) for span in spans) for start_s, end_s, _ in news)
+    right, false = 0, 0
+    for start_s, end_s, _ in news:
+        hit = any(_meets(span, start_s, end_s) for span in spans)
+        right += hit
+        false += not hit and not any(_meets(span, start_s, end_s) for span in unsure)
     delays = [min(told) - first_s for (first_s, _), told in hits.items() if told]
     return Score(
-        events=len(news),
+        events=right + false,
         spans=len(hits),
-        precision=right / len(news) if news else None,
+        precision=right / (right + false) if right + false else None,
         recall=len(delays) / len(hits) if hits else None,
         median_delay_s=round(median(delays), 3) if delays else None,
-        false_alarms_per_hour=round(3600 * (len(news) - right) / seconds, 3) if seconds > 0 else None,
+        false_alarms_per_hour=round(3600 * false / seconds, 3) if seconds > 0 else None,
     )
 
 

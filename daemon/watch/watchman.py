@@ -19,7 +19,7 @@ from daemon.metrics import Counters
 from daemon.outlook import Outlook
 from daemon.watch import machine
 from daemon.watch.machine import State, Transition
-from daemon.watch.spec import WatchingSettings, WatchSpec
+from daemon.watch.spec import Reads, WatchingSettings, WatchSpec
 from memory.bank import MemoryBank
 from memory.view import MemoryView
 from stream.types import NO_THUMBNAIL, Frame, Thumbnail
@@ -186,7 +186,7 @@ class Watchman:
             self._pending[camera] = _Pending(newest_s, Picture(camera, newest_s, picture.thumbnail))
 
     def _look(self, camera: str, pending: _Pending, bank: MemoryBank) -> None:
-        """All questions that are due, over one fork, in one forward."""
+        """All questions that are due; those that read the same over one fork, in one forward."""
         now_s = pending.wall_s
         due = {
             name: watch
@@ -194,14 +194,14 @@ class Watchman:
             if watch.spec.on(camera) and watch.spec.at(now_s, self.zone)
         }
         self._looked[camera] = (now_s, pending.picture)
-        view = bank.fork(now_s=self._outlook.clock.wall_s())
-        if not due or not view:
+        if not due or not len(bank):
             return
         began_s = self._outlook.clock.monotonic_s()
-        found = self._judge.probabilities(view, [watch.ids for watch in due.values()])
+        found = self._judged(due, bank)
         self._counters.observe("watch_ms", 1000 * (self._outlook.clock.monotonic_s() - began_s))
         self._counters.count("watch_evaluated", len(due))
-        for (name, watch), probability in zip(due.items(), found, strict=True):
+        for name, probability in found.items():
+            watch = due[name]
             watch.put, watch.evaluated_s = True, now_s
             was = watch.state.readings.get(camera)
             at_s = max(now_s, min(watch.state.now_s, self._outlook.clock.wall_s()))  # a late look is no clock set back
@@ -211,6 +211,18 @@ class Watchman:
             self._say(name, watch, told)
             if not watch.state.readings[camera].so:
                 watch.pictures.pop(camera, None)
+
+    def _judged(self, due: Mapping[str, Watch], bank: MemoryBank) -> dict[str, float]:
+        """P(yes) by name. What has passed misleads a question about now: each reads as much as it says, no more."""
+        by_reads: dict[Reads, list[str]] = {}
+        for name, watch in due.items():
+            by_reads.setdefault(watch.spec.reads, []).append(name)
+        found: dict[str, float] = {}
+        for reads, names in by_reads.items():
+            newest = {"now": 1, "recent": bank.policy.budget.detail_frames or 1, "memory": None}[reads]
+            view = bank.fork(now_s=self._outlook.clock.wall_s(), newest=newest)
+            found |= zip(names, self._judge.probabilities(view, [due[name].ids for name in names]), strict=True)
+        return found
 
     def _miss(self, camera: str) -> None:
         """A newer frame came before the last one was evaluated."""

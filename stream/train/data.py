@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stream.positions import TABLE
-from stream.train.questions import KINDS, Question, ask
+from stream.train.questions import KINDS, STANDING, Question, ask
 from stream.train.rehearsal import Keeping, Rehearsal, Shape, Shelf
 from stream.train.script import Style
 from stream.train.truth import Truth, cells, facts, recaps, sights
@@ -25,7 +25,7 @@ from stream.train.world import Street
 
 IGNORE = -100
 ALL_FRAMES = -1  # `Recipe.detail`: every frame in full
-FAMILIES = tuple(dict.fromkeys(KINDS.values()))
+FAMILIES = tuple(dict.fromkeys((*KINDS.values(), *STANDING.values())))
 DAILY: tuple[dict[str, Any], ...] = ({"adjacent": {}},)
 
 
@@ -37,7 +37,7 @@ class Recipe:
     frames: tuple[int, ...]  # a clip
     questions: int = 0  # a clip; 0 trains the eyes only
     moments: int = 6  # a clip: after how many frames questions are asked
-    kinds: Mapping[str, float] = field(default_factory=lambda: {"*": 1.0})  # question kind -> weight; "*": the others
+    kinds: Mapping[str, float] = field(default_factory=lambda: {"*": 1.0})  # kind -> weight; "*": others of KINDS
     carriers: tuple[int, ...] = (16,)
     detail: tuple[int, ...] = (0,)  # newest frames that questions see in full; ALL_FRAMES
     retain: tuple[dict[str, Any], ...] = DAILY  # drawn per clip
@@ -174,8 +174,9 @@ class Clips(Dataset[Batch]):
         self, recipe: Recipe, shape: Shape, image_px: int, codec: Codec, see: Callable[[Tensor], Tensor]
     ) -> None:
         self.recipe, self.shape, self.image_px, self.codec, self.see = recipe, shape, image_px, codec, see
-        names = list(KINDS)
-        weights = np.asarray([recipe.kinds.get(name, recipe.kinds.get("*", 0.0)) for name in names])
+        names = [*KINDS, *STANDING]
+        others = recipe.kinds.get("*", 0.0)
+        weights = np.asarray([recipe.kinds.get(name, others if name in KINDS else 0.0) for name in names])
         unknown = set(recipe.kinds) - {*names, "*"}
         if unknown:
             raise ValueError(f"kinds: no such question kind: {', '.join(sorted(unknown))}")

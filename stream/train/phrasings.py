@@ -227,8 +227,40 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         "which word was on the sign when {the} (passed|came)?",
     ),
 }
+STANDING: dict[str, tuple[str, ...]] = {  # no part of `corpus`: words of the others, or spelt
+    "stand_is": (
+        "is there {a}( right now| now|)?",
+        "(do|can) you see {a}( now|)?",
+        "is {a} (visible|in view|in the picture|there)( now|)?",
+        "{a} in view?",
+    ),
+    "stand_any": (
+        "is (anything|something) (there|in view|in the picture|visible)( right now| now|)?",
+        "can you see anything( now|)?",
+    ),
+    "stand_empty": ("is the (street|picture) empty( right now| now|)?",),
+    "stand_parcel": (
+        "(is|does) a parcel (lie|lying) there( now|)?",
+        "has somebody left a parcel?",
+        "was a parcel left there?",
+    ),
+    "stand_gate": ("is the gate {state}( now| right now| at the moment|)?", "does the gate stand {state}?"),
+    "stand_light": (
+        "is the traffic light {state}( now| right now|)?",
+        "does the traffic light show {state}( now|)?",
+        "traffic light {state}?",
+    ),
+    "stand_sign": ("does the sign say {state}( now|)?", "is {state} (written|) on the sign( now|)?"),
+    "stand_hour": ("is it {hour}( now| right now| there|)?",),
+    "stand_black": (
+        "is the (picture|camera|image) (all |)black( now| right now|)?",
+        "is the (camera|picture) covered( now|)?",
+    ),
+    "stand_side": ("is {a} {side}( now| right now|)?", "is there {a} {side}( now|)?"),
+}
 OPENINGS = ("", "", "", "", "", "", "please: ", "hey, ", "ok, ", "so ", "quick question: ")
 LOUD = 40  # characters: what is shouted takes more tokens, and only short questions are
+ALL = {**PATTERNS, **STANDING}
 _BRANCH = re.compile(r"\(([^()]*)\)")
 
 
@@ -245,7 +277,7 @@ def expand(pattern: str) -> Iterator[str]:
 @cache
 def templates(key: str) -> tuple[str, ...]:
     """All sentences for a kind of question."""
-    return tuple(dict.fromkeys(itertools.chain.from_iterable(expand(pattern) for pattern in PATTERNS[key])))
+    return tuple(dict.fromkeys(itertools.chain.from_iterable(expand(pattern) for pattern in ALL[key])))
 
 
 def phrase(key: str, slots: Mapping[str, str], rng: np.random.Generator, typos: float = 0.0) -> str:

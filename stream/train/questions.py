@@ -12,15 +12,31 @@ from dataclasses import dataclass
 import numpy as np
 
 from stream.marks import AGO, CLOCK, MARKS, SPAN
-from stream.train import asking_now, asking_past
+from stream.train import asking_now, asking_past, asking_standing
 from stream.train.asking import BLACK, NO, NOT_SEEN, NOTHING, YES, Draft, Moment
 from stream.train.phrasings import phrase
 from stream.train.truth import Truth
 
-__all__ = ["AGO", "BLACK", "CLOCK", "KINDS", "NO", "NOTHING", "NOT_SEEN", "SPAN", "YES", "Question", "ask", "right"]
+__all__ = [
+    "AGO",
+    "BLACK",
+    "CLOCK",
+    "KINDS",
+    "NO",
+    "NOTHING",
+    "NOT_SEEN",
+    "SPAN",
+    "STANDING",
+    "YES",
+    "Question",
+    "ask",
+    "right",
+]
 
-_MAKERS: dict[str, tuple[str, Callable[[Moment], Draft | None]]] = {**asking_now.MAKERS, **asking_past.MAKERS}
-KINDS: dict[str, str] = {kind: family for kind, (family, _) in _MAKERS.items()}
+_PEOPLE: dict[str, tuple[str, Callable[[Moment], Draft | None]]] = {**asking_now.MAKERS, **asking_past.MAKERS}
+_MAKERS = {**_PEOPLE, **asking_standing.MAKERS}
+KINDS: dict[str, str] = {kind: family for kind, (family, _) in _PEOPLE.items()}
+STANDING: dict[str, str] = {kind: family for kind, (family, _) in asking_standing.MAKERS.items()}
 START_TOLERANCE_S, LENGTH_TOLERANCE = 2.0, 0.2
 
 

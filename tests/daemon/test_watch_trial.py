@@ -12,7 +12,7 @@ from stream.errors import ConfigError
 
 
 def found(kind: str, told_s: float, start_s: float, end_s: float | None = None) -> Found:
-    return Found(kind, told_s, start_s, end_s, 0.9)
+    return Found("it", kind, told_s, start_s, end_s, 0.9)
 
 
 def test_what_is_right_and_what_is_missed() -> None:
@@ -35,6 +35,12 @@ def test_two_events_of_one_span_are_both_right_and_one_event_may_hit_two() -> No
     twice = [found("new", 11, 10), found("end", 13, 10, 12), found("new", 16, 15), found("end", 20, 15, 19)]
     assert score(twice, [(10, 20)], 60).precision == 1.0
     assert score([found("new", 11, 10), found("end", 41, 10, 40)], [(10, 20), (30, 40)], 60).recall == 1.0
+
+
+def test_what_nobody_can_say_is_neither_right_nor_false() -> None:
+    told = [found("new", 11, 10), found("end", 13, 10, 12), found("new", 31, 30), found("new", 51, 50)]
+    own = score([*told, found("end", 33, 30, 32)], [(10, 12)], 3600, unsure=[(29, 31)])
+    assert (own.events, own.precision, own.false_alarms_per_hour) == (2, 0.5, 1.0)
 
 
 def test_nothing_to_measure_is_none() -> None:

@@ -31,6 +31,7 @@ class Script:
 
     says: dict[str, float] = field(default_factory=dict)
     asked: list[tuple[str, int]] = field(default_factory=list)
+    read: list[tuple[int, int]] = field(default_factory=list)  # carriers, and keys in all
     costs: Callable[[], None] = lambda: None
     broken: bool = False
 
@@ -39,6 +40,7 @@ class Script:
         if self.broken:
             raise RuntimeError("out of memory, say")
         self.asked.append((view.camera, len(questions)))
+        self.read.append((view.count, len(view.past)))
         return [self.says.get(view.camera, 0.0)] * len(questions)
 
 
@@ -105,6 +107,23 @@ def test_all_questions_of_a_camera_in_one_forward_and_memory_is_as_it_was(model:
     post.bench.engine.turn()
     assert post.script.asked[-2:] == [("cam0", 1), ("cam1", 1)], "a new question is put at once"
     assert state(post.bench.cameras["cam0"].bank) == before
+
+
+def test_a_question_reads_as_much_as_it_says(model: LlavaOnevision) -> None:
+    post = Post(model)
+    post.put(now={}, recent={"reads": "recent"}, also_now={}, memory={"reads": "memory"})
+    for _ in range(6):
+        post.frame()
+        post.wait(1)
+    bank, visual = post.bench.cameras["cam0"].bank, model.geometry.visual
+    whole = bank.policy.budget.detail_frames
+    assert post.script.asked[-3:] == [("cam0", 2), ("cam0", 1), ("cam0", 1)]
+    assert post.script.read[-3:] == [
+        (1, 1 + visual),
+        (whole, whole * (1 + visual)),
+        (len(bank), len(bank) + whole * visual),
+    ]
+    assert whole < 6 == len(bank)
 
 
 def test_events_carry_the_picture_of_their_beginning(model: LlavaOnevision) -> None:

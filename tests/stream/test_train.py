@@ -19,7 +19,7 @@ from stream.train.data import ALL_FRAMES, FAMILIES, IGNORE, Batch, Clips, Recipe
 from stream.train.loop import Plan, Stage, export, learning_rate, load_plan, start, train
 from stream.train.loss import Eyes, Recap, losses, pointing
 from stream.train.plot import plot
-from stream.train.questions import KINDS
+from stream.train.questions import KINDS, STANDING
 from stream.train.rehearsal import Shape
 from stream.train.script import Style
 from stream.train.world import Street
@@ -241,9 +241,9 @@ def test_recipes_of_the_street_are_valid(path: Path) -> None:
     if path.name.startswith("lora"):
         pytest.skip("a recipe for real checkpoints; see test_lora.py")
     read = load_plan(path)
-    known = {*KINDS, "*"}
+    known = {*KINDS, *STANDING, "*"}
     assert all(set(stage.data.kinds) <= known for stage in read.stages.values())
-    assert set(FAMILIES) == set(KINDS.values())
+    assert set(FAMILIES) == {*KINDS.values(), *STANDING.values()}
 
 
 def test_a_bad_recipe_names_its_key(tmp_path: Path) -> None:
