@@ -1,4 +1,4 @@
-"""The page itself: three files, read once, with a policy that lets the browser talk to nobody else."""
+"""The page itself: four files, read once, with a policy that lets the browser talk to nobody else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 FOLDER = Path(__file__).parent / "static"
-_FILES = {"/": "index.html", "/static/app.js": "app.js", "/static/style.css": "style.css"}
+_FILES = {
+    "/": "index.html",
+    "/static/app.js": "app.js",
+    "/static/watch.js": "watch.js",
+    "/static/style.css": "style.css",
+}
 _MEDIA = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"

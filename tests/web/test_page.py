@@ -35,7 +35,7 @@ def test_nothing_is_asked_of_anybody_else() -> None:
 
 def test_every_id_that_the_script_wants_is_in_the_page() -> None:
     page = (FOLDER / "index.html").read_text(encoding="utf-8")
-    script = (FOLDER / "app.js").read_text(encoding="utf-8")
+    script = "".join(path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.js")))
     ids = re.findall(r'\bid="([\w-]+)"', page)
     assert len(ids) == len(set(ids))
     wanted = set(re.findall(r'\$\("([\w-]+)"\)', script)) - {"time-cursor"}  # which the script makes
@@ -47,4 +47,4 @@ def test_every_id_that_the_script_wants_is_in_the_page() -> None:
 def test_the_files_are_in_the_package() -> None:
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
     assert "daemon" in wheel["wheel"]["packages"]  # with all its files
-    assert {path.name for path in FOLDER.iterdir()} == {"index.html", "login.html", "app.js", "style.css"}
+    assert {path.name for path in FOLDER.iterdir()} == {"index.html", "login.html", "app.js", "watch.js", "style.css"}

@@ -26,9 +26,9 @@ async function get(path, options) {
   const reply = await fetch(API + path, options);
   if (reply.status === 401) location.assign("/login?next=/");
   if (!reply.ok) {
-    let text = reply.statusText;
-    try { text = (await reply.json()).error || text; } catch { /* no JSON: the status must do */ }
-    throw new Error(text || `status ${reply.status}`);
+    let found = {};
+    try { found = await reply.json(); } catch { /* no JSON: the status must do */ }
+    throw Object.assign(new Error(found.error || reply.statusText || `status ${reply.status}`), { place: found.place });
   }
   return reply;
 }
@@ -148,7 +148,9 @@ function listen() {
   const events = new EventSource(`${API}/events`);
   events.addEventListener("camera", (event) => onCamera(JSON.parse(event.data)));
   events.addEventListener("status", (event) => onStatus(JSON.parse(event.data)));
-  events.addEventListener("lost", (event) => console.info("too slow; events lost:", JSON.parse(event.data).lost));
+  events.addEventListener("watch", (event) => onWatch(JSON.parse(event.data)));
+  events.addEventListener("watches", () => drawWatches().catch(watchFault));
+  events.addEventListener("lost", () => drawWatches().catch(watchFault)); // too slow; cameras are told again anyway
   events.onerror = () => {
     $("summary").textContent = "not connected; trying again …";
     if (events.readyState === EventSource.CLOSED) {
@@ -348,6 +350,16 @@ async function open() {
   }
 }
 
+function goTo(camera, at) {
+  const now = Date.now() / 1000;
+  $("time-camera").value = time.camera = camera;
+  time.at = at;
+  time.until = Math.min(now, at + time.length / 2);
+  follow(time.until >= now);
+  open();
+  $("time").focus();
+}
+
 function move(share) {
   const [, until] = range();
   const now = Date.now() / 1000;
@@ -388,17 +400,6 @@ function onKey(event) {
   event.preventDefault();
 }
 
-// -- standing questions --------------------------------------------------------------------------------------------
-
-async function watches() {
-  const reply = await fetch(`${API}/openapi.json`);
-  if (!reply.ok || !("/watch" in (await reply.json()).paths)) return;
-  const found = (await (await get("/watch")).json()).watches;
-  $("watch").hidden = false;
-  $("watches").replaceChildren(...found.map((item) =>
-    make("li", {}, make("strong", {}, item.name), ` ${item.question} `, make("span", {}, item.state))));
-}
-
 // -- start -------------------------------------------------------------------------------------------------------
 
 $("ask").addEventListener("submit", (event) => {
@@ -424,6 +425,5 @@ $("time").addEventListener("click", (event) => {
 });
 setInterval(ages, 1000);
 setInterval(() => { if (time.follow && !document.hidden) draw(); }, FOLLOW_MS);
-setInterval(() => { if (!document.hidden && !$("watch").hidden) watches().catch(() => {}); }, FOLLOW_MS);
 listen();
-watches().catch(() => {});
+startWatches();
