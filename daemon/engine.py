@@ -8,6 +8,7 @@
 An answer waits for at most one absorbed batch, which is as large as `patience_s` allows: cameras that waited longest
 are in it, so that under overload all lose as many frames. While answers are being written frames still get a turn,
 after as much time as the last one took and at least `FRAME_TURN_S`: memory does not stand still under a flood.
+The diary comes last: one forward of it, when there is nothing else to do.
 """
 
 from __future__ import annotations
@@ -65,6 +66,19 @@ class Watching(Protocol):
         ...
 
 
+class Writing(Protocol):
+    """The diary, written in the engine's thread when there is nothing else to do."""
+
+    @property
+    def due(self) -> bool:
+        """Whether `turn` has something to compute, and time for it."""
+        ...
+
+    def turn(self, banks: Banks) -> None:
+        """One forward at most: a question that comes waits for no more; must not raise for a fault of one line."""
+        ...
+
+
 class Engine:
     """See the module. `ask`, `call`, `notify`, `stop` and `snapshot` may be called from any thread."""
 
@@ -82,7 +96,8 @@ class Engine:
         self._answers = Answering(
             encoder.model, recaller, settings, outlook, counters, self._banks, self.notify, encoder.stages
         )
-        self.watching: Watching | None = None  # set before the start
+        self.watching: Watching | None = None  # set before the start, like the next one
+        self.writing: Writing | None = None
         self._log = structlog.get_logger("longwatch.engine")
         self._wake = threading.Condition()
         self._calls: deque[Callable[[], None]] = deque()
@@ -194,6 +209,7 @@ class Engine:
         with self._wake:
             holds_s = self._answers.holds_s
             idle = not (self._calls or self._answers.busy or (self._frames and not holds_s) or self._watches(holds_s))
+            idle = idle and not (self.writing is not None and self._nobody_waits and self.writing.due)
             if idle and not len(self._answers) and self._stopping:
                 self._ended = True  # a call from now on is run by whoever makes it
                 return False
@@ -222,6 +238,14 @@ class Engine:
                 self._frames = False
         if self.watching is not None and not self._answers.busy and not self._answers.holds_s:
             self.watching.turn(self._banks())
+        if self.writing is not None and self._nobody_waits:
+            self.writing.turn(self._banks())
+
+    @property
+    def _nobody_waits(self) -> bool:
+        """Neither a question, nor a frame, a call or a standing question."""
+        waiting = self._calls or len(self._answers) or self._frames or self._stopping
+        return not waiting and not (self.watching is not None and self.watching.due)
 
     def _watches(self, holds_s: float) -> bool:
         """Whether a standing question is to be put now."""

@@ -40,6 +40,7 @@ class Geometry:
     trust: Trust | None  # how far its answers can be believed
     dtype: torch.dtype
     device: torch.device
+    caption: str = "Say in a few words what happens here."  # what it is asked for one line about an event
 
     @property
     def carrier_bytes(self) -> int:

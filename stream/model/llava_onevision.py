@@ -58,6 +58,7 @@ class LlavaOnevision:
             trust=card.trust,
             dtype=net.dtype,
             device=net.device,
+            caption=card.caption,
         )
         self.rope = disarm(self.language, head_width)
         install(self.language)
