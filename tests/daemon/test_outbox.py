@@ -53,6 +53,17 @@ def test_bytes_are_bounded_too() -> None:
     assert (box.dropped, box.lost, box.size_bytes) == (1, 1, 6)
 
 
+def test_a_retained_message_of_once_is_sent_in_order_and_not_again() -> None:
+    box = Outbox(4)
+    for text in ("1", "2"):
+        box.put(Outgoing("set", text.encode(), retain=True, once=True))
+    box.take()
+    box.restore()
+    assert drain(box) == ["1", "2"]
+    box.restore()
+    assert drain(box) == []
+
+
 def test_only_the_latest_of_a_retained_topic() -> None:
     box = Outbox(4)
     for text in ("1", "2", "3"):
