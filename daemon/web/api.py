@@ -61,7 +61,10 @@ class Api:
 
     def mount(self) -> Mount:
         """All of it, with errors as JSON."""
-        routes = [Route(item.path, _checked(item), methods=[item.method]) for item in self.operations]
+        paths: dict[str, dict[str, Operation]] = {}
+        for item in self.operations:
+            paths.setdefault(item.path, {})[item.method] = item
+        routes = [Route(path, _checked(items), methods=list(items)) for path, items in paths.items()]
         handlers: Any = {ApiError: _refused, QueryError: _refused, HTTPException: _refused, Exception: self._failed}
         return Mount("/api/v1", app=Starlette(routes=routes, exception_handlers=handlers))
 
@@ -210,10 +213,14 @@ class Api:
         return JSONResponse({"error": "internal error; see the daemon's log"}, 500)
 
 
-def _checked(item: Operation) -> Any:
-    """The handler, for requests of our own page or of programs, with known parameters only."""
+def _checked(items: dict[str, Operation]) -> Any:
+    """The handler of one path, for requests of our own page or of programs, with known parameters only.
+
+    One route has all its methods, so that a 405 names each of them.
+    """
 
     async def endpoint(request: Request) -> Response:
+        item = items["GET" if request.method == "HEAD" else request.method]
         if request.headers.get("sec-fetch-site") == "cross-site":
             raise ApiError(403, "a page of another site may not ask")
         for key in request.query_params:

@@ -18,12 +18,12 @@ def make_checkpoint(folder: Path) -> Path:
     transformers.utils.logging.disable_progress_bar()
     tokenizer = tiny.tokenizer(WORDS)
     net = tiny.untrained(0, len(tokenizer)).requires_grad_(False)
-    _say_something(net, tokenizer)
+    say_something(net, tokenizer)
     export(LlavaOnevision(net, tokenizer, tiny.CARD, "random"), folder)
     return folder
 
 
-def _say_something(net: Any, tokenizer: Any) -> None:
+def say_something(net: Any, tokenizer: Any) -> None:
     """Tokens that print nothing, the end among them, get a zero row: their logit is 0 and another one wins."""
     rows = net.get_input_embeddings().weight
     for token in range(len(tokenizer)):
