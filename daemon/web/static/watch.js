@@ -3,7 +3,7 @@
 // has the helpers (`$`, `make`, `get`, ...) and calls `startWatches` and `onWatch`.
 
 const KEYS = { // key of a question -> its field
-  name: "w-name", question: "w-question", cameras: "w-cameras", for_s: "w-for", severity: "w-severity", kind: "w-kind",
+  name: "w-name", question: "w-question", cameras: "w-cameras", for_s: "w-for", severity: "w-severity", kind: "w-kind", reads: "w-reads",
   debounce_s: "w-debounce", cooldown_s: "w-cooldown", on_above: "w-on", off_below: "w-off", schedule: "w-schedule",
 };
 const DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
@@ -243,6 +243,7 @@ function showForm(data) {
     $("w-for-unit").value = String(spec.for_s ? unit : 60);
     $("w-severity").value = spec.severity;
     $("w-kind").value = spec.kind;
+    $("w-reads").value = spec.reads;
     $("w-debounce").value = spec.debounce_s;
     $("w-cooldown").value = spec.cooldown_s;
     $("w-on").value = spec.on_above;
@@ -280,7 +281,8 @@ function formSpec() {
   const old = editing && watching.get(editing);
   const ticked = (place, name) => [...place.querySelectorAll(`input[name=${name}]:checked`)].map((item) => item.value);
   return {
-    question: $("w-question").value, kind: $("w-kind").value, severity: $("w-severity").value,
+    ...(old ? old.data.spec : {}),
+    question: $("w-question").value, kind: $("w-kind").value, severity: $("w-severity").value, reads: $("w-reads").value,
     cameras: ticked($("w-cameras"), "camera"), enabled: old ? old.data.spec.enabled : true,
     for_s: amount("w-for", Number($("w-for-unit").value)), debounce_s: amount("w-debounce", 1), cooldown_s: amount("w-cooldown", 1),
     on_above: amount("w-on", 1), off_below: amount("w-off", 1),
