@@ -36,7 +36,7 @@ from daemon.mqtt import MqttLink, Reply
 from daemon.outlook import Outlook
 from daemon.parts import serve
 from daemon.settings import CameraSettings, Settings
-from daemon.switches import Switches
+from daemon.switches import DISABLED, Switches
 from daemon.watch.post import WatchPost
 from memory.bank import MemoryBank
 from stream import gate
@@ -158,8 +158,10 @@ class App:
     def status_line(self) -> str:
         """For `systemctl status`."""
         up = sum(1 for post in self.posts.values() if post.source.stats().state == "online")
+        paused = sum(1 for name in self.posts if pipeline.paused_by(self, name))
         broker = "connected" if self.link.state.connected else f"no broker ({self.link.state.reason})"
-        return f"{up}/{len(self.posts)} cameras, broker {broker}, {self.answered} answers"
+        cameras = f"{up}/{len(self.posts)} cameras" + (f" ({paused} paused)" if paused else "")
+        return f"{cameras}, broker {broker}, {self.answered} answers"
 
     async def _say_ready(self) -> None:
         """Tell systemd. A missing broker does not hold it up for ever: the cameras are being watched already."""
@@ -260,7 +262,7 @@ class App:
             post.source.stop(0.0)
             self.beats.remove(f"camera {name}")
             last_s = post.source.stats().last_wall_s
-            self.gaps.down(name, time.time() if last_s is None else last_s, "disabled")
+            self.gaps.down(name, time.time() if last_s is None else last_s, DISABLED)
         self.switches.announce([name])
         self._publish_state(name)
         return True

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from daemon.doors import MAKE_ONE, HttpSettings
 from daemon.examine import Check, Task, in_thread
 from daemon.methods import check_methods
 from daemon.settings import CameraSettings, MqttSettings, Settings, load
@@ -59,6 +62,7 @@ def all_tasks(settings: Settings | None) -> list[Task]:
         Task("processor", lambda: in_thread(partial(processor, wanted.device, wanted.threads)), _MACHINE_LIMIT_S)
     )
     tasks.append(Task("broker", partial(broker, settings.mqtt), _BROKER_LIMIT_S))
+    tasks.append(Task("http", lambda: in_thread(partial(http, settings)), _MACHINE_LIMIT_S))
     for name, camera in settings.cameras.items():
         tasks.append(Task(f"camera {name}", partial(camera_opens, name, camera), _CAMERA_LIMIT_S))
     tasks.append(Task("model", lambda: in_thread(partial(model, settings)), _MODEL_LIMIT_S))
@@ -114,6 +118,56 @@ def _other_daemon(prefix: str, online: bool) -> Check:
         return Check("prefix", "ok", f"no other longwatch is online on {prefix!r}")
     way_out = "fine if it is this one; two daemons need different mqtt.prefix and mqtt.client_id"
     return Check("prefix", "warn", f"a longwatch is online on {prefix!r}", way_out)
+
+
+def http(settings: Settings) -> list[Check]:
+    """Can the page be served where the settings say, or is it already; and is there a token that keeps others out?"""
+    own = settings.http
+    if not own.enabled:
+        return [Check("http", "ok", "switched off: no page, no API, no metrics; `longwatch status` asks the broker")]
+    try:
+        token = own.secret()
+    except ConfigError as error:
+        return [Check("token", "fail", str(error), f"the daemon does not start without it; {MAKE_ONE}")]
+    return [_port(settings), _token(settings.http, token)]
+
+
+def _port(settings: Settings) -> Check:
+    from daemon.http import bind
+    from daemon.status import StatusError, fetch
+
+    own = settings.http
+    try:
+        for sock in bind(own.host, own.port):
+            sock.close()
+    except OSError as error:
+        if error.errno == errno.EACCES:
+            way_out = "ports below 1024 are root's: set http.port, e.g. 8765"
+        elif error.errno != errno.EADDRINUSE:
+            way_out = "http.host must be an address of this machine: 127.0.0.1, or 0.0.0.0 with a token"
+        else:
+            return _answers(lambda: fetch(settings).status.version, own.url, StatusError)
+        return Check("http", "fail", f"cannot listen at {own.url}: {error.strerror or error}", way_out)
+    return Check("http", "ok", f"{own.url} is free")
+
+
+def _answers(ask: Callable[[], str], url: str, refused: type[LongwatchError]) -> Check:
+    """Who has the port: a Longwatch that lets us in, or somebody else."""
+    try:
+        return Check("http", "ok", f"Longwatch {ask()} answers at {url}")
+    except refused as error:
+        way_out = "end what listens there, or set another http.port; a running Longwatch needs the same token as here"
+        return Check("http", "fail", f"the port is taken, and not by ours: {error}", way_out)
+
+
+def _token(own: HttpSettings, token: str | None) -> Check:
+    """That an exposed port has one is the configuration's to refuse."""
+    who = "only this machine" if own.loopback else "other machines"
+    if token is None:
+        return Check("token", "ok", f"none: {who} can reach {own.url}, and everybody on it may ask and see")
+    if own.token_file is not None and own.token_file.stat().st_mode & stat.S_IROTH:
+        return Check("token", "warn", f"every user may read {own.token_file}", f"chmod 640 {own.token_file}")
+    return Check("token", "ok", f"needed; {who} can reach {own.url}")
 
 
 async def camera_opens(name: str, settings: CameraSettings) -> Check:

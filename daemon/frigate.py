@@ -1,6 +1,6 @@
-"""Frigate beside us: each event it finds is a question to our memory, answered on `<p>/frigate/<event id>`.
+"""Frigate beside us: each event it finds is a question to our memory, answered on `<p>/events` with its id.
 
-    frigate/events --new, end--> _event -> wanted? -> within the limits? -> ask --answer--> <p>/frigate/<event id>
+    frigate/events --new, end--> _event -> wanted? -> within the limits? -> ask --answer--> <p>/events
 
 Format of its events: docs.frigate.video/integrations/mqtt. It says what kind of object is where; we say what happens.
 """
@@ -147,7 +147,7 @@ class Frigate:
                 place = self._topics.evidence(answer.id, index)
                 self._publish(Outgoing(place, item.jpeg, 1, False, Rank.PICTURE, JPEG))
         payload = encode(event, query, answer, self._topics)
-        self._publish(Outgoing(self._topics.frigate(event.id), payload, content_type=JSON))
+        self._publish(Outgoing(self._topics.events, payload, content_type=JSON))
 
 
 def encode(event: Event, query: Query, answer: Answer, topics: Topics) -> bytes:

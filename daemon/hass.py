@@ -29,6 +29,9 @@ from stream import __version__
 
 STATE_CHARS = 255  # Home Assistant refuses a longer state, and a longer text in its box
 KEPT_WAIT_S = 2.0  # what the broker keeps of us comes at once, or there is nothing
+_STATE = "(value_json | default({'state': 'offline', 'reason': 'removed'}))"  # the default: a state that is cleared
+CONNECTION = f"{{{{ {{'offline': 'offline', 'paused': None}}.get({_STATE}.state, 'online') }}}}"  # paused: unknown
+CAUSE = f"{{{{ {{'state': {_STATE}.state, 'reason': {_STATE}.reason}} | tojson }}}}"
 ERASED = "the last answer was erased"
 JITTER_S = (0.5, 3.0)  # after its restart everybody announces himself
 
@@ -218,9 +221,12 @@ def _camera(name: str, topics: Topics) -> dict[str, Component]:
             "name": f"{_title(name)} connection",
             "device_class": "connectivity",
             "entity_category": "diagnostic",
-            "state_topic": topics.camera_available(name),
+            "state_topic": topics.camera_state(name),
+            "value_template": CONNECTION,
             "payload_on": "online",
             "payload_off": "offline",
+            "json_attributes_topic": topics.camera_state(name),
+            "json_attributes_template": CAUSE,
         },
         f"camera_{name}_enabled": {
             "p": "switch",

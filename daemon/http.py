@@ -49,7 +49,7 @@ class HttpServer:
         """Listen for ever."""
         while True:
             try:
-                sockets = await asyncio.to_thread(_bind, self._settings.host, self._settings.port)
+                sockets = await asyncio.to_thread(bind, self._settings.host, self._settings.port)
             except OSError as error:
                 self._say(f"cannot listen at {self._settings.url}: {error.strerror or error}")
                 await asyncio.sleep(RETRY_S)
@@ -129,7 +129,7 @@ def make_key(settings: HttpSettings) -> Key:
     return Key(token)
 
 
-def _bind(host: str, port: int) -> list[socket.socket]:
+def bind(host: str, port: int) -> list[socket.socket]:
     """Every address of `host`. Raises OSError; then none is left open."""
     found: list[socket.socket] = []
     try:

@@ -141,7 +141,7 @@ class MqttLink:
     def publish_camera(self, state: CameraState, snapshot: bytes | None = None) -> None:
         """Publish a camera's state, its availability and, when given, its latest JPEG; all retained."""
         name = state.camera
-        available = b"offline" if state.state == "offline" else b"online"  # a degraded camera sends
+        available = b"online" if state.state in ("online", "degraded") else b"offline"  # a degraded camera sends
         self.publish(Outgoing(self.topics.camera_available(name), available, retain=True))
         payload = state.model_dump_json().encode()
         self.publish(Outgoing(self.topics.camera_state(name), payload, retain=True, content_type=JSON))

@@ -6,9 +6,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from daemon.switches import DISABLED
 from daemon.wire import CameraState, DaemonStatus
 from memory.archive import ArchiveState
 from stream import __version__
+from stream.schedule import SCHEDULE
 from stream.sight import BLIND
 
 if TYPE_CHECKING:
@@ -82,10 +84,11 @@ def camera_state(app: App, name: str) -> CameraState:
     carriers, from_s, to_s = app.engine.snapshot().get(name, (0, None, None))
     online = stats.state == "online" and name not in app.switches.off
     blind = online and stats.reason in BLIND  # it sends, but shows nothing
+    paused = paused_by(app, name)
     return CameraState(
         camera=name,
-        state="degraded" if blind else "online" if online else "offline",
-        reason=app.gaps.reason(name) or stats.reason if blind or not online else "",
+        state="paused" if paused else "degraded" if blind else "online" if online else "offline",
+        reason=paused or (app.gaps.reason(name) or stats.reason if blind or not online else ""),
         at=now_s,
         newest_age_s=None if stats.alive_wall_s is None else max(0.0, now_s - stats.alive_wall_s),
         fps=round(stats.fps, 2),
@@ -101,6 +104,14 @@ def camera_state(app: App, name: str) -> CameraState:
     )
 
 
+def paused_by(app: App, name: str) -> str:
+    """Why a camera is not watched on purpose: `disabled` or `schedule`; empty when it should be seen."""
+    if name in app.switches.off:
+        return DISABLED
+    stats = app.posts[name].source.stats()
+    return SCHEDULE if stats.state == "offline" and stats.reason == SCHEDULE else ""
+
+
 def daemon_status(app: App) -> DaemonStatus:
     """What is published of the whole daemon."""
     states = [camera_state(app, name) for name in app.posts]
@@ -111,7 +122,8 @@ def daemon_status(app: App) -> DaemonStatus:
         model=app.core.model.geometry.name,
         at=time.time(),
         uptime_s=round(time.monotonic() - app.started_s, 1),
-        cameras_online=sum(1 for state in states if state.state != "offline"),
+        cameras_online=sum(1 for state in states if state.state in ("online", "degraded")),
+        cameras_paused=sum(1 for state in states if state.state == "paused"),
         cameras_total=len(states),
         queue_depth=app.engine.queued,
         answered=app.answered,

@@ -30,7 +30,7 @@ TIMEOUT_S = 5.0
 STATES_S = 1.0  # how long retained states are waited for; they come at once
 OLD_S = 60.0  # the broker keeps a status for ever; the daemon writes it every ten seconds
 _MAX_REPLY_BYTES = 4 * 2**20
-_COLOURS = {"online": "green", "degraded": "yellow", "offline": "bold red", "off": "dim"}
+_COLOURS = {"online": "green", "degraded": "yellow", "offline": "bold red", "paused": "dim"}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -72,7 +72,7 @@ def problems(seen: Overview) -> list[str]:
 def _problems(seen: Overview) -> Iterator[str]:
     status = seen.status
     for camera in seen.cameras:
-        if camera.state != "online" and camera.camera not in seen.switched_off:
+        if camera.state not in ("online", "paused"):
             yield f"camera {camera.camera} is {camera.state}" + (f": {camera.reason}" if camera.reason else "")
     if not status.archive_ok:
         yield f"the archive is not written: {status.archive_reason or 'unknown'}"
@@ -94,6 +94,7 @@ def show(seen: Overview) -> RenderableType:
 def _head(seen: Overview) -> Text:
     status = seen.status
     seen_now = f"{status.cameras_online}/{status.cameras_total} cameras"
+    seen_now += f" ({status.cameras_paused} paused)" if status.cameras_paused else ""
     return Text.assemble(
         ("Longwatch ", "bold"),
         f"{status.version}  model {status.model}  up {ago(status.uptime_s)}  {seen_now}  {status.answered} answers",
@@ -109,7 +110,7 @@ def cameras(seen: Overview) -> Table:
         gaps = seen.gaps.get(camera.camera)
         table.add_row(
             Text(camera.camera),
-            _state(seen, camera),
+            _state(camera),
             ago(camera.newest_age_s),
             f"{camera.fps:.1f}",
             _span(camera),
@@ -121,9 +122,7 @@ def cameras(seen: Overview) -> Table:
     return table
 
 
-def _state(seen: Overview, camera: CameraState) -> Text:
-    if camera.camera in seen.switched_off:
-        return Text("off", style=_COLOURS["off"])
+def _state(camera: CameraState) -> Text:
     text = f"{camera.state} ({camera.reason})" if camera.reason else camera.state
     return Text(text, style=_COLOURS[camera.state])
 

@@ -10,6 +10,7 @@ from daemon.desk import Delivery
 from daemon.outbox import Outgoing
 from daemon.topics import Topics
 
+DISABLED = "disabled"  # reason of a camera that somebody switched off
 WORDS = {b"ON": True, b"OFF": False}
 
 

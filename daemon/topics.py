@@ -4,13 +4,12 @@
 <p>/<cam>/available, /state, /snapshot         retained, ours
 <p>/query, <p>/<cam>/query                     questions in
 <p>/watch/<name>/set, /state                   standing questions in, their states out (both retained)
-<p>/events                                     what standing questions tell
+<p>/events                                     what standing questions tell, and answers about events of Frigate
 <p>/answer/<id>, <p>/answer/<id>/chunk         answers out, unless the question names another topic
 <p>/evidence/<id>/<n>                          JPEG pictures of an answer
 <p>/<cam>/enabled/set, /state                  switch of a camera: in, and retained out
 <p>/last_answer, <p>/last_evidence             retained, for Home Assistant
 <p>/forget, <p>/forget/state                   a time to erase in, what became of it out
-<p>/frigate/<event id>                         answers about an event of Frigate
 """
 
 from __future__ import annotations
@@ -102,7 +101,8 @@ class Topics:
 
     @property
     def events(self) -> str:
-        """What standing questions tell: JSON, `new`, `update` and `end`."""
+        """What standing questions tell, of type `new`, `update` and `end`; and answers about events of Frigate, of
+        type `answer`."""
         return f"{self.prefix}/events"
 
     @property
@@ -121,10 +121,6 @@ class Topics:
     def watch_of(self, topic: str) -> str:
         """The `<name>` of `<p>/watch/<name>/set`."""
         return topic.removeprefix(f"{self.prefix}/watch/").removesuffix("/set")
-
-    def frigate(self, event_id: str) -> str:
-        """What we say about an event of Frigate."""
-        return f"{self.prefix}/frigate/{event_id}"
 
     @property
     def forget(self) -> str:

@@ -20,7 +20,7 @@ MAX_DEADLINE_MS = 86_400_000
 
 Epoch = Annotated[float, Field(ge=0, le=MAX_EPOCH_S, allow_inf_nan=False, description="seconds since the Unix epoch")]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Availability = Literal["online", "offline", "degraded"]
+Availability = Literal["online", "offline", "degraded", "paused"]  # paused: on purpose; nobody need look into it
 
 
 class QueryWire(BaseModel):
@@ -121,11 +121,13 @@ class LastAnswerWire(AnswerWire):
 
 
 class FrigateWire(AnswerWire):
-    """An answer about an event of Frigate, as published on `<p>/frigate/<event id>`."""
+    """An answer about an event of Frigate, as published on `<p>/events`."""
 
     model_config = ConfigDict(title="Longwatch answer about a Frigate event")
 
-    event_id: str
+    type: Literal["answer"] = "answer"  # what standing questions tell there is `new`, `update` or `end`
+    source: Literal["frigate"] = "frigate"
+    event_id: str = Field(description="Frigate's")
     moment: Literal["new", "end"] = Field(description="of the event: it began, or it ended")
     camera: str = Field(description="our name of it")
     frigate_camera: str
@@ -152,7 +154,7 @@ class CameraState(_Out):
 
     camera: str
     state: Availability
-    reason: str = Field("", description="why it is not online; empty when it is")
+    reason: str = Field("", description="why it is not online; empty when it is. Of `paused`: schedule or disabled")
     at: float = Field(description="when this was written")
     newest_age_s: float | None = Field(None, description="age of the newest frame, or packet while nothing moves")
     fps: float = Field(0.0, ge=0, description="frames decoded per second, lately")
@@ -209,6 +211,7 @@ class DaemonStatus(_Out):
     at: float = Field(description="when this was written")
     uptime_s: float
     cameras_online: int = 0
+    cameras_paused: int = Field(0, description="switched off, or outside their schedule")
     cameras_total: int = 0
     queue_depth: int = Field(0, description="questions waiting")
     answered: int = 0
@@ -253,7 +256,7 @@ class WatchEventWire(_Out):
 
 
 class EventWire(_Out):
-    """What is told on `<p>/events`. `before` of a `new` event is the same one with `state` OFF."""
+    """What a standing question tells on `<p>/events`. `before` of a `new` event is the same one with `state` OFF."""
 
     model_config = ConfigDict(title="Longwatch event")
 

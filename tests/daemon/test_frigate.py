@@ -143,9 +143,10 @@ def test_the_answer_names_the_event_and_fits_its_schema() -> None:
     bench.answer(evidence=(Evidence("yard", Span(1795297656.0, 1795297657.0, 2), 0.5, b"\xff\xd8"),))
     picture, told = bench.sent
     assert (picture.topic, picture.payload) == (f"longwatch/evidence/{ID}.new/0", b"\xff\xd8")
-    assert told.topic == f"longwatch/frigate/{ID}"
+    assert (told.topic, told.retain) == ("longwatch/events", False)
     jsonschema.Draft202012Validator(json.loads(schemas()["frigate.json"])).validate(json.loads(told.payload))
     wire = FrigateWire.model_validate_json(told.payload)
+    assert (wire.type, wire.source) == ("answer", "frigate")
     assert (wire.event_id, wire.moment, wire.camera, wire.frigate_camera) == (ID, "new", "yard", "Driveway Cam")
     assert (wire.answer, wire.label, wire.evidence[0].frame) == ("a person rings", "person", picture.topic)
 
@@ -254,7 +255,7 @@ async def test_at_a_broker(broker: Mosquitto) -> None:
         task = asyncio.create_task(link.run())
         await asyncio.wait_for(link.wait_connected(), WAIT_S)
         await caller.client.publish("frigate/events", json.dumps(event("end")), 0)
-        told = await caller.next("longwatch/frigate/+")
+        told = await caller.next("longwatch/events")
         assert FrigateWire.model_validate_json(told.payload).answer.startswith("you asked: what is the person")
         assert not told.retain
         await link.close(2.0)

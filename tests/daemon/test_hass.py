@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from daemon.hass import ERASED, Hass, device, last_answer
 from daemon.messages import Answer, Evidence, Query
@@ -198,3 +199,18 @@ async def test_without_home_assistant_answers_are_not_shown_around(broker: Mosqu
         await caller.answer()
         assert not caller.on("longwatch/last_answer")
         assert not caller.on(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"), [("online", "online"), ("degraded", "online"), ("offline", "offline"), ("paused", "None")]
+)
+def test_a_camera_that_is_paused_is_not_called_disconnected(state: str, shown: str) -> None:
+    """As Home Assistant renders it: `None` is unknown there, neither on nor off."""
+    part = device(settings_with("door"), Topics("longwatch"))["cmps"]["camera_door_connection"]
+    assert part["state_topic"] == "longwatch/door/state"
+    value: dict[str, Any] = {"state": state, "reason": "schedule", "fps": 3}
+    environment = ImmutableSandboxedEnvironment()
+    assert environment.from_string(part["value_template"]).render(value_json=value) == shown
+    attributes = environment.from_string(part["json_attributes_template"]).render(value_json=value)
+    assert json.loads(attributes) == {"state": state, "reason": "schedule"}
+    assert environment.from_string(part["value_template"]).render() == "offline", "its state was cleared"

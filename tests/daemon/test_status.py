@@ -96,10 +96,16 @@ def test_all_is_well() -> None:
     assert "all is well" in rendered(well())
 
 
-def test_a_camera_that_was_switched_off_is_no_problem() -> None:
-    seen = make_overview(switched_off=("yard",))
+@pytest.mark.parametrize("reason", ["disabled", "schedule"])
+def test_a_camera_that_is_paused_is_no_problem(reason: str) -> None:
+    seen = make_overview()
+    yard = seen.cameras[1].model_copy(update={"state": "paused", "reason": reason})
+    status = seen.status.model_copy(update={"cameras_paused": 1})
+    seen = make_overview(cameras=(seen.cameras[0], yard), status=status)
     assert problems(seen) == []
-    assert row(rendered(seen), "yard").split()[1] == "off"
+    text = rendered(seen)
+    assert words(text, "yard").startswith(f"yard paused ({reason})")
+    assert "1/2 cameras (1 paused)" in text
 
 
 @pytest.mark.parametrize(

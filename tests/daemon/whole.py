@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,6 @@ from stream.model.llava_onevision import LlavaOnevision
 from stream.source import Source
 from tests.daemon.link import WAIT_S, until
 from tests.web.running import frame
-
-OUT_S = 20.0  # for what a loaded machine computes
 
 
 def settings_at(port: int, folder: Path, **more: Any) -> Settings:
@@ -54,31 +51,25 @@ class Whole:
         if (reader := self.app.keeper.reader()) is not None:
             await until(lambda: (row := reader.newest(camera)) is not None and row.frame == post.bank.newest_frame)
 
-    def kept(self, camera: str = "door") -> list[float]:
-        """The moments in the bank."""
-        return [round(span.first_s - time.time()) for span in self.app.posts[camera].bank.spans]
-
 
 @asynccontextmanager
-async def at_work(
-    model: LlavaOnevision, settings: Settings, kept: Mapping[str, Any] | None = None
-) -> AsyncIterator[Whole]:
-    app = App(settings, build(settings, model), lambda: settings, None)
+async def at_work(model: LlavaOnevision, settings: Settings) -> AsyncIterator[Whole]:
     with patch.object(Source, "start", lambda _: None):  # frames come from the test
-        app._set_cameras(settings, kept or await asyncio.to_thread(app._restore, settings))
-    app.engine.start()
-    app.keeper.attach(app.engine, app._on_erased)
-    loops = (app.hass.run(), app.forgetting.run(), pipeline.publish_snapshots(app))
-    tasks = [asyncio.create_task(coroutine) for coroutine in (app.link.run(), *loops)]
-    try:
-        await asyncio.wait_for(app.link.wait_connected(), WAIT_S)
-        await until(lambda: all(name in app.engine.cameras for name in app.posts))
-        yield Whole(app)
-    finally:
-        await app.link.close(2.0)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.to_thread(app.engine.stop)
-        await asyncio.to_thread(app.recaller.close)
-        await asyncio.to_thread(app.keeper.close)
+        app = App(settings, build(settings, model), lambda: settings, None)
+        app._set_cameras(settings, await asyncio.to_thread(app._restore, settings))
+        app.engine.start()
+        app.keeper.attach(app.engine, app._on_erased)
+        loops = (app.link.run(), app.hass.run(), app.forgetting.run(), pipeline.publish_snapshots(app))
+        tasks = [asyncio.create_task(coroutine) for coroutine in loops]
+        try:
+            await asyncio.wait_for(app.link.wait_connected(), WAIT_S)
+            await until(lambda: all(name in app.engine.cameras for name in app.posts))
+            yield Whole(app)
+        finally:
+            await app.link.close(2.0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.to_thread(app.engine.stop)
+            await asyncio.to_thread(app.recaller.close)
+            await asyncio.to_thread(app.keeper.close)

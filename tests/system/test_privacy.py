@@ -29,7 +29,7 @@ def test_masked_unpictured_and_scheduled_cameras(rig: Rig, clips: Clips) -> None
     }
     since = rig.caller.mark()
     rig.start("masked", "plain")
-    closed = rig.caller.state("closed", lambda state: state["state"] == "offline", since=since)
+    closed = rig.caller.state("closed", lambda state: state["state"] == "paused", since=since)
     assert closed["reason"] == "schedule"
     assert closed["frames_in"] == closed["reconnects"] == 0
     jpeg = rig.caller.wait("longwatch/masked/snapshot", lambda got: bool(got.payload), since).payload

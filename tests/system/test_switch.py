@@ -20,7 +20,7 @@ def test_switch_a_camera(rig: Rig, clips: Clips) -> None:
     since = caller.mark()
     caller.publish("longwatch/street/enabled/set", "OFF", retain=True)
     caller.says("longwatch/street/enabled/state", "OFF", since)
-    off = caller.wait("longwatch/street/state", lambda got: got.json()["state"] == "offline", since).json()
+    off = caller.wait("longwatch/street/state", lambda got: got.json()["state"] == "paused", since).json()
     assert off["reason"] == "disabled"
     kept = caller.wait("longwatch/street/state", since=caller.mark()).json()["frames_kept"]
     caller.ask("off", "what is there?", cameras=["street"])
