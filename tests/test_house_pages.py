@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from jinja2.nativetypes import NativeEnvironment
 
 from daemon.hass import device
 from daemon.settings import parse
@@ -46,7 +48,7 @@ def test_each_is_an_automation(path: Path) -> None:
     assert raw["triggers"]
     assert raw["actions"]
     assert all("trigger" in item for item in raw["triggers"])
-    assert all("action" in item or "delay" in item for item in raw["actions"])
+    assert all({"action", "delay", "wait_template"} & set(item) for item in raw["actions"])
     if "blueprint" in raw:
         wanted = set(re.findall(r"!input (\w+)", path.read_text(encoding="utf-8")))
         assert wanted == set(raw["blueprint"]["input"])
@@ -56,6 +58,18 @@ def test_each_is_an_automation(path: Path) -> None:
     for item in raw["triggers"]:
         if item["trigger"] == "mqtt":
             assert item["topic"] == Topics("longwatch").last_answer
+
+
+def test_an_answer_that_the_broker_kept_is_not_told_again() -> None:
+    """Home Assistant gets it at each of its starts, and an automation cannot see that a message was retained."""
+    condition = load(DOCS / "home_assistant" / "automation_answer.yaml")["conditions"][0]["value_template"]
+    expression = NativeEnvironment().from_string(condition)
+
+    def told(status: str, answered_at: float) -> object:
+        payload = {"status": status, "answered_at": answered_at}
+        return expression.render(now=lambda: datetime.fromtimestamp(1000.0, UTC), trigger={"payload_json": payload})
+
+    assert [told("ok", 995.0), told("ok", 900.0), told("error", 995.0)] == [True, False, False]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
