@@ -93,7 +93,7 @@ class App:
         )
         self.engine = Engine(core.encoder, self.recaller, {}, settings.answer, outlook, self.counters)
         self.link = MqttLink(settings, self._on_query, self._rng)
-        self.switches = Switches(self.link.topics, self.link.publish, self.switch)
+        self.switches = Switches(self.link.topics, self.link.publish, self.switch, self.counters)
         self.link.listen(self.link.topics.switches, self.switches.take, kept=True)
         self.forgetting = Forgetting(
             settings.mqtt,

@@ -94,6 +94,7 @@ COUNTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "series_refused": ("Series that would have been one too many.", ()),
     "snapshot_faults": ("Snapshots of a memory that could not be read or written.", ()),
     "viewer_events_dropped": ("Events that a slow viewer of the page did not get.", ()),
+    "switch_refused": ("Commands to a camera's switch that were not understood.", ()),
     "watch_evaluated": ("Standing questions evaluated.", ()),
     "watch_events": ("Events of standing questions.", ("type",)),
     "watch_faults": ("Evaluations of standing questions that failed.", ()),

@@ -22,6 +22,7 @@ from daemon.desk import JPEG, JSON, Delivery
 from daemon.engine import Engine
 from daemon.outbox import Outgoing, Rank
 from daemon.outlook import Outlook
+from daemon.refusal import refusal
 from daemon.settings import NAME_PATTERN, Settings
 from daemon.topics import Topics
 from daemon.watch.history import History
@@ -185,11 +186,7 @@ class WatchPost:
         try:
             return WatchSpec.model_validate_json(payload, strict=True)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            whole = "" if first["type"] == "value_error" else "the payload"  # ours about several keys name them
-            place = ".".join(str(part) for part in first["loc"]) or whole
-            text = first["msg"].removeprefix("Value error, ")
-            raise QueryError(f"{place}: {text}" if place else text) from None
+            raise QueryError(refusal(error, WatchSpec)) from None
 
     def _problem(self, spec: WatchSpec) -> str:
         """What keeps `spec` from being put here; empty: nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from daemon.desk import Delivery
+from daemon.metrics import Counters
 from daemon.outbox import Outgoing
 from daemon.switches import Switches
 from daemon.topics import Topics
@@ -18,7 +19,8 @@ class Bench:
     def __init__(self) -> None:
         self.sent: list[Outgoing] = []
         self.turned: list[bool] = []
-        self.switches = Switches(Topics("longwatch"), self.sent.append, self.turn)
+        self.counters = Counters()
+        self.switches = Switches(Topics("longwatch"), self.sent.append, self.turn, self.counters)
 
     def turn(self, camera: str, on: bool) -> bool:
         if camera == "door":
@@ -37,7 +39,9 @@ def test_on_and_off() -> None:
 
 @pytest.mark.parametrize("payload", [b"", b"maybe", b"0", b"\xff\x00", b"ON" * 1000, b'{"on": true}'])
 def test_what_is_not_understood_changes_nothing(payload: bytes) -> None:
-    assert Bench().say(payload) == []
+    bench = Bench()
+    assert bench.say(payload) == []
+    assert bench.counters.value("switch_refused") == bool(payload)
 
 
 @pytest.mark.parametrize("topic", ["longwatch/x/enabled/set", "longwatch//enabled/set", "other/door/enabled/set"])

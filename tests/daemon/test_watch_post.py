@@ -111,10 +111,10 @@ def test_from_the_question_to_its_events_and_back(model: LlavaOnevision, tmp_pat
 @pytest.mark.parametrize(
     ("name", "payload", "reason"),
     [
-        ("car", b"{", "the payload"),
-        ("car", b"\xff\xfe", "the payload"),
+        ("car", b"{", "not JSON"),
+        ("car", b"\xff\xfe", "not JSON"),
         ("car", {"question": ""}, "question"),
-        ("car", {"question": "x?", "severety": "info"}, "severety"),
+        ("car", {"question": "x?", "severety": "info"}, "did you mean 'severity'?"),
         ("car", {"question": "x?", "cameras": ["nowhere"]}, "no camera 'nowhere'; there are cam0"),
         ("car", {"question": "x?", "on_above": 0.1}, "off_below: 0.5 is above on_above: 0.1"),
         ("Car!", {"question": "x?"}, "watch name 'Car!'"),
