@@ -165,26 +165,30 @@ class MemoryBank:
         now_s: float = 0.0,
         newest: int | None = None,
     ) -> MemoryView:
-        """What is held of the asked range: carriers, and the detail of recent frames. `newest`: of so many at most.
+        """What is held of the asked range: carriers, and the detail of recent frames. `newest`: so many frames alone.
 
         Positions are assigned anew among what is read. The view is a copy. See `memory/recall` for what a question
         reads of it, and what else.
         """
         held = self._held()
-        first = 0 if newest is None else max(0, len(held) - newest)
-        before = held[first - 1].frame if first else -1
-        chosen = [index for index in range(first, len(held)) if held[index].span.overlaps(since_s, until_s)]
+        whole = list(self._detail) if newest is None else list(self._detail)[-newest:]
+        from_frame = -1 if newest is None or not held else (whole[0].frame if whole else held[-newest:][0].frame)
+        chosen = [
+            index
+            for index, entry in enumerate(held)
+            if entry.frame >= from_frame and entry.span.overlaps(since_s, until_s)
+        ]
         read = [held[index] for index in chosen]
         spans, frames = [entry.span for entry in read], [entry.frame for entry in read]
         slots = torch.tensor([self._order[index] for index in chosen], dtype=torch.long, device=self._keys.device)
         scheme = self.policy.positions
         parts = [Past(self._keys[:, :, slots], self._values[:, :, slots], scheme.carriers(spans, now_s))]
         source, places = list(range(len(read))), [self.geometry.visual] * len(read)
-        fresh = [item for item in self._detail if item.frame > before and item.span.overlaps(since_s, until_s)]
+        fresh = [item for item in whole if item.span.overlaps(since_s, until_s)]
         found = [(bisect_left(frames, item.frame), item.span, item.part) for item in fresh]
-        whole = {item.frame for item in fresh}  # their companions are among their visual tokens
+        in_full = {item.frame for item in fresh}  # their companions are among their visual tokens
         for rank, (entry, slot) in enumerate(zip(read, slots.tolist(), strict=True)):
-            part = self._companions[slot] if entry.frame not in whole else None
+            part = self._companions[slot] if entry.frame not in in_full else None
             found += [(rank, entry.span, part)] if part is not None else []
         for rank, span, part in sorted(found, key=lambda item: item[0]):
             if rank == len(frames):

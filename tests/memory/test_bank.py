@@ -126,6 +126,25 @@ def test_a_view_holds_carriers_and_recent_detail_at_their_positions() -> None:
     assert view.past.keys[0, 0, :, 0].tolist() == [2, 3, 4, 5, 4, 4, 5, 5]
 
 
+@pytest.mark.parametrize("method", [{"fifo": {}}, {"adjacent": {"when_full": "merge"}}, {"adjacent": {}}], ids=str)
+def test_the_newest_frames_alone(method: dict[str, dict[str, str]]) -> None:
+    """Detail of a frame that the newest carrier took in is older than it, and stays out."""
+    bank = small_bank(2, 3, method)
+    for frame in range(7):
+        bank.add(carrier(frame))
+        view = bank.fork(newest=1)
+        assert view.moments[-1].frame == frame
+        assert view.count == 1
+        assert view.past.positions.tolist() == [1, 1, 1]
+        assert view.past.keys[0, 0, 1:, 0].tolist() == [frame, frame]
+    assert bank.fork(newest=3).past.keys[0, 0, -6:, 0].tolist() == [4, 4, 5, 5, 6, 6]
+    assert not small_bank(2, 3).fork(newest=1)
+    bare = small_bank(3, 0)
+    for frame in range(3):
+        bare.add(carrier(frame))
+    assert [moment.frame for moment in bare.fork(newest=2).moments] == [1, 2]
+
+
 def test_a_time_range_reads_only_what_touches_it() -> None:
     bank = small_bank(8, 8)
     for frame in range(8):
