@@ -158,6 +158,7 @@ TAKEN = {
     r"longwatch/watch/[a-z0-9_]+/set": "watch",
     r"longwatch/[a-z0-9_]+/enabled/set": "",
     r"longwatch/forget": "forget",
+    r"longwatch/diary": "diary_query",
 }
 
 
@@ -230,7 +231,8 @@ def read_schema(name: str) -> dict[str, Any]:
 
 
 SCHEMAS = {path.stem: read_schema(path.stem) for path in (ROOT / "daemon" / "schemas").glob("*.json")}
-IN = {"query", "watch", "forget"}  # what others send; of what we send an example shows every key there is
+# what others send refuses unknown keys; of what we send an example shows every key there is
+IN = {name for name, schema in SCHEMAS.items() if schema.get("additionalProperties") is False}
 
 
 def check_payload(text: str) -> str:
