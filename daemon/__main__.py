@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from daemon.diary.command import diary
 from daemon.keep import archive_cli, forget
 from daemon.options import OptionError, moment
 from daemon.watch.command import watch_cli
@@ -263,6 +264,7 @@ def demo(
 cli.add_typer(archive_cli, name="archive")
 cli.add_typer(watch_cli, name="watch")
 cli.command()(forget)
+cli.command()(diary)
 
 
 def _plain(answer: Answer, settings: Settings) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import structlog
 
 from daemon import forgetting, pipeline, when
 from daemon.core import Core, build
+from daemon.diary.post import DiaryPost
 from daemon.engine import Camera, Engine
 from daemon.forgetting import Forgetting
 from daemon.frigate import Frigate
@@ -112,6 +113,8 @@ class App:
         self.watch.renamed = lambda: self.hass.configure(self.settings, self.watch.specs())
         self.watch.renamed()  # those that came over MQTT, in an earlier run
         self.link.listen(self.link.topics.watches, self.watch.take, kept=True)
+        self.diary = DiaryPost(settings, core, self.engine, self.keeper, self.link.publish, self.link.topics, self._rng)
+        self.link.listen(self.link.topics.diary, self.diary.take)
         self._link_task: asyncio.Task[None] | None = None
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -180,6 +183,7 @@ class App:
         if not await asyncio.to_thread(self.engine.stop):
             self.log.error("the engine did not finish in time")
         await asyncio.to_thread(self.recaller.close)
+        await asyncio.to_thread(self.diary.close)
         await asyncio.to_thread(self.watch.close)
         await asyncio.to_thread(self.keeper.close)
         for name in self.posts:
@@ -356,6 +360,7 @@ class App:
         self.engine.configure(settings.answer)
         self.link.desk.configure(settings)
         self.watch.configure(settings)
+        self.diary.configure(settings)
         self.hass.configure(settings, self.watch.specs())
         self.frigate.configure(settings)
         self.settings = settings

@@ -199,6 +199,7 @@ def erased(app: App, camera: str | None, since_s: float, until_s: float) -> None
     app.link.desk.ledger.forget(camera, since_s, until_s)
     app.hass.forget(camera, since_s, until_s)
     app.watch.forget(camera, since_s, until_s)
+    app.diary.forget()
     for name, post in app.posts.items():
         if camera not in (None, name):
             continue

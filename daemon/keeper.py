@@ -27,7 +27,7 @@ from daemon.messages import Gap
 from daemon.metrics import Counters
 from daemon.settings import Settings
 from memory import snapshot
-from memory.archive import Archive, ArchiveState, Erased, Fault, Outage, Reader, salvage
+from memory.archive import Archive, ArchiveState, Erased, Fault, Line, Outage, Reader, salvage
 from memory.archive.types import OnForget
 from memory.bank import MemoryBank
 from stream.clock import SystemClock
@@ -226,6 +226,10 @@ class Keeper:
         """A gap began, ended, or got another reason. Any thread."""
         if self._archive is not None:
             self._archive.note_gap(Outage(gap.camera, gap.since_s, gap.until_s, gap.reason))
+
+    def tell(self, line: Line) -> bool:
+        """A line of the diary; False: it is not kept."""
+        return self._archive is not None and self._archive.tell(line)
 
     def save(self) -> None:
         """Every bank to its file. Blocks: not for the event loop. Never raises."""

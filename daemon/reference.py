@@ -12,6 +12,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from daemon.diary.spec import DiarySettings
 from daemon.doors import HttpSettings
 from daemon.house import FrigateSettings, HomeAssistantSettings
 from daemon.privacy import MaskSettings, ScheduleSettings, WindowSettings
@@ -31,9 +32,9 @@ One YAML file. `longwatch check --config FILE` says in one line per problem what
 - A method (`gate`, `retain`, `recall` and others) is a name, or a name with options: `still`, or
   `still: {threshold: 20}`. Names and options are in [methods.md](methods.md), which go together in
   [composing.md](composing.md).
-- A reload (SIGHUP, `systemctl reload longwatch`) takes over `cameras`, `gate`, `answer`, `watch`, `watching` and
-  `log_level`. A change of `mqtt`, `model`, `memory`, `archive`, `http`, `home_assistant` or `frigate` needs a
-  restart: the reload is refused whole, and says so in the log. `snapshot_every_s` is read at the start only.
+- A reload (SIGHUP, `systemctl reload longwatch`) takes over `cameras`, `gate`, `answer`, `watch`, `watching`,
+  `diary` and `log_level`. A change of `mqtt`, `model`, `memory`, `archive`, `http`, `home_assistant` or `frigate`
+  needs a restart: the reload is refused whole, and says so in the log. `snapshot_every_s` is read at the start only.
 - The broker's password comes from `mqtt.password`, `mqtt.password_file`, or the systemd credential `mqtt-password`.
 
 This page is made from the code: `python -m daemon.reference`.
@@ -56,6 +57,7 @@ _SECTIONS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("watch.<name>", "A name holds a-z, 0-9 and `_` only", WatchSpec),
     ("watch.<name>.schedule", "A list of these", Hours),
     ("watching", "", WatchingSettings),
+    ("diary", "", DiarySettings),
 )
 _WORDS = {str: "text", int: "whole number", float: "number", bool: "true, false", Path: "path", SecretStr: "text"}
 _BOUNDS = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}"}

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from daemon.diary.spec import DiarySettings
 from daemon.doors import HttpSettings
 from daemon.house import FrigateSettings, HomeAssistantSettings
 from daemon.privacy import MaskSettings, ScheduleSettings
@@ -32,7 +33,7 @@ from stream.schedule import ALWAYS, Schedule
 
 NAME_PATTERN = r"^[a-z0-9_]+$"  # a camera's name is a topic level and a file name: nothing to escape, ever
 RESERVED_CAMERA_NAMES = frozenset(
-    {"query", "answer", "evidence", "watch", "events", "status", "available", "stats", "frigate", "forget"}
+    {"query", "answer", "evidence", "watch", "events", "status", "available", "stats", "frigate", "forget", "diary"}
 )
 MQTT_CREDENTIAL = "mqtt-password"  # systemd: LoadCredential=mqtt-password:/etc/longwatch/mqtt-password
 
@@ -243,6 +244,7 @@ class Settings(Section):
         {}, max_length=MAX_WATCHES, description="standing questions, by name; more may come over MQTT"
     )
     watching: WatchingSettings = WatchingSettings()
+    diary: DiarySettings = DiarySettings()
     snapshot_every_s: float = Field(10.0, ge=0, description="0 publishes no snapshots")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="for our own lines")
 

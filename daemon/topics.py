@@ -9,6 +9,8 @@
 <p>/evidence/<id>/<n>                          JPEG pictures of an answer
 <p>/<cam>/enabled/set, /state                  switch of a camera: in, and retained out
 <p>/last_answer, <p>/last_evidence             retained, for Home Assistant
+<p>/diary, <p>/diary/<id>                      questions about the diary in, its lines out
+<p>/<cam>/diary                                new lines, where that is asked for
 <p>/forget, <p>/forget/state                   a time to erase in, what became of it out
 """
 
@@ -131,6 +133,19 @@ class Topics:
     def forget_state(self) -> str:
         """JSON of what became of it, not retained."""
         return f"{self.prefix}/forget/state"
+
+    @property
+    def diary(self) -> str:
+        """Questions about the diary."""
+        return f"{self.prefix}/diary"
+
+    def diary_answer(self, query_id: str) -> str:
+        """JSON of the diary's lines that were asked for."""
+        return f"{self.prefix}/diary/{query_id}"
+
+    def camera_diary(self, camera: str) -> str:
+        """JSON of each new line, with `diary.publish`."""
+        return f"{self.prefix}/{camera}/diary"
 
     def camera_of(self, topic: str) -> str | None:
         """The `<cam>` of `<p>/<cam>/query`; None for `<p>/query`."""

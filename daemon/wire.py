@@ -201,6 +201,51 @@ class ForgetStateWire(_Out):
     at: float = Field(description="when this was written")
 
 
+class DiaryQueryWire(BaseModel):
+    """A question about the diary, as sent to `<p>/diary`; `{}` asks for the newest lines."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, title="Longwatch question about the diary"
+    )
+
+    v: Literal[1] = 1
+    id: str | None = Field(None, pattern=ID_PATTERN, description="comes back; generated when missing")
+    camera: str | None = Field(None, description="only this one; default: all")
+    since: Epoch | str | None = Field(None, description="epoch seconds, ISO 8601, or words such as `yesterday`")
+    until: Epoch | str | None = Field(None, description="epoch seconds, ISO 8601, or words such as `Monday at 14:00`")
+    search: str | None = Field(None, min_length=1, max_length=500, description="words in any form; SQLite FTS5")
+    summary: bool = Field(False, description="only the lines that sum up a day")
+    limit: int = Field(200, ge=1, le=1000, description="the newest, at most")
+    reply_to: str | None = Field(None, description="for MQTT 3.1.1; an MQTT 5 response topic goes first")
+
+
+class DiaryLineWire(_Out):
+    """One line of the diary, as published on `<p>/<cam>/diary` where `diary.publish` is true."""
+
+    model_config = ConfigDict(title="Longwatch line of the diary")
+
+    camera: str
+    from_: float = Field(alias="from", description="when the first change was seen")
+    to: float = Field(description="when the last change was seen")
+    kind: Literal["event", "missed", "day"] = Field(
+        description="missed: nothing could be said of these events; day: counts of a whole day"
+    )
+    text: str
+    confidence: Share | None = Field(None, description="null: nothing was said of which one could be sure")
+    model: str = Field("", description="that wrote it; empty for counts")
+
+
+class DiaryWire(_Out):
+    """Lines of the diary in time order, as published on `<p>/diary/<id>`."""
+
+    model_config = ConfigDict(title="Longwatch diary")
+
+    v: Literal[1] = 1
+    id: str
+    lines: tuple[DiaryLineWire, ...] = ()
+    error: str | None = Field(None, description="why there are none")
+
+
 class DaemonStatus(_Out):
     """The whole daemon, as published retained on `<p>/status`."""
 
@@ -302,6 +347,9 @@ _MODELS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("forget", ForgetWire),
     ("forget_state", ForgetStateWire),
     ("event", EventWire),
+    ("diary_query", DiaryQueryWire),
+    ("diary_line", DiaryLineWire),
+    ("diary", DiaryWire),
     ("watch", WatchSpec),
     ("watch_state", WatchStateWire),
 )
@@ -314,7 +362,7 @@ def schemas() -> dict[str, str]:
 
 def _schema(model: type[BaseModel]) -> str:
     mode: Literal["validation", "serialization"] = (
-        "validation" if model in (QueryWire, WatchSpec, ForgetWire) else "serialization"
+        "validation" if model in (QueryWire, WatchSpec, ForgetWire, DiaryQueryWire) else "serialization"
     )
     schema: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     schema.update(model.model_json_schema(mode=mode, by_alias=True))

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from memory.archive.types import ArchiveError, Line
+from memory.archive.types import ArchiveError, Line, LineKind
 
 if TYPE_CHECKING:
     from memory.archive.reader import Reader
 
+DAYS: Sequence[LineKind] = ("day",)
 LONG_S = 90_000.0  # no line is longer: a day that the clocks make an hour longer
 MOST = 1000  # lines of one answer
 FAR_S = 1e12
@@ -103,13 +104,14 @@ def check_words(words: str) -> None:
         db.close()
 
 
-def lines(
+def lines(  # noqa: PLR0913 - what a reader may want to narrow it by
     reader: Reader,
     camera: str | None = None,
     since_s: float | None = None,
     until_s: float | None = None,
     words: str | None = None,
     limit: int = MOST,
+    kinds: Sequence[LineKind] | None = None,
 ) -> list[Line]:
     """Lines that touch [since_s, until_s], in time order; of more than `limit` the newest. `camera` None: of all.
 
@@ -122,6 +124,9 @@ def lines(
     if camera is not None:
         where += " AND camera = ?"
         values.append(camera)
+    if kinds is not None:
+        where += f" AND kind IN ({','.join('?' * len(kinds))})"
+        values += kinds
     if words is not None:
         check_words(words)
         where += " AND id IN (SELECT rowid FROM diary_words WHERE diary_words MATCH ?)"

@@ -72,4 +72,5 @@ async def at_work(model: LlavaOnevision, settings: Settings) -> AsyncIterator[Wh
             await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(app.engine.stop)
             await asyncio.to_thread(app.recaller.close)
+            await asyncio.to_thread(app.diary.close)
             await asyncio.to_thread(app.keeper.close)

@@ -42,6 +42,8 @@ def test_lines_are_found_by_time_camera_and_words(tmp_path: Path) -> None:
         assert texts(reader, words='dog OR "blue bus"') == ["two people with a dog", "a blue bus"]
         assert texts(reader, words="cyclist") == []
         assert texts(reader, limit=2) == ["a blue bus", "Red cars"], "the newest"
+        assert texts(reader, kinds=("day",)) == []
+        assert len(texts(reader, kinds=("event", "missed"))) == 4
         first = lines(reader)[0]
         assert (first.camera, first.kind, first.confidence, first.model) == ("door", "event", 0.5, "m")
         reader.close()

@@ -130,6 +130,7 @@ async def at_home(
         await asyncio.gather(task, return_exceptions=True)
         await asyncio.to_thread(app.engine.stop)
         await asyncio.to_thread(app.recaller.close)
+        await asyncio.to_thread(app.diary.close)
         await asyncio.to_thread(app.keeper.close)
 
 
