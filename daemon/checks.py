@@ -134,7 +134,7 @@ def http(settings: Settings) -> list[Check]:
 
 def _port(settings: Settings) -> Check:
     from daemon.http import bind
-    from daemon.status import StatusError, fetch
+    from daemon.status import StatusError, over_http
 
     own = settings.http
     try:
@@ -146,7 +146,7 @@ def _port(settings: Settings) -> Check:
         elif error.errno != errno.EADDRINUSE:
             way_out = "http.host must be an address of this machine: 127.0.0.1, or 0.0.0.0 with a token"
         else:
-            return _answers(lambda: fetch(settings).status.version, own.url, StatusError)
+            return _answers(lambda: over_http(settings).status.version, own.url, StatusError)
         return Check("http", "fail", f"cannot listen at {own.url}: {error.strerror or error}", way_out)
     return Check("http", "ok", f"{own.url} is free")
 

@@ -1,6 +1,6 @@
 """`longwatch status`: how the running daemon is, as a table for people or JSON for scripts; 1 when something is wrong.
 
-Asked over HTTP; where that is off, over the broker, which knows a little less.
+Asked over HTTP; where that is off or does not answer, over the broker, which knows a little less.
 """
 
 from __future__ import annotations
@@ -38,16 +38,32 @@ class StatusError(LongwatchError):
     """The daemon could not be asked. The message says what to do."""
 
 
+class NoAnswer(StatusError):
+    """No Longwatch answers over HTTP."""
+
+
 def fetch(settings: Settings) -> Overview:
     """How the daemon of this configuration is. Raises StatusError, or ConfigError for a bad token or password file."""
-    if settings.http.enabled:
-        return _over_http(settings)
+    if not settings.http.enabled:
+        return _over_mqtt(settings)
+    try:
+        return over_http(settings)
+    except NoAnswer as error:
+        try:
+            found = _over_mqtt(settings)
+        except StatusError as other:
+            raise StatusError(f"{error}; {other}") from None
+        return found.model_copy(update={"stuck": (str(error),)})
+
+
+def _over_mqtt(settings: Settings) -> Overview:
     from daemon.status_mqtt import fetch as over_mqtt  # aiomqtt takes a while to import
 
     return asyncio.run(over_mqtt(settings.mqtt, random.Random()))
 
 
-def _over_http(settings: Settings) -> Overview:
+def over_http(settings: Settings) -> Overview:
+    """As `fetch`, and only so. Raises NoAnswer where nobody is there, or somebody else."""
     url, token = f"{settings.http.url}/overview", settings.http.secret()
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never over a proxy: it is this house
@@ -61,7 +77,7 @@ def _over_http(settings: Settings) -> Overview:
     except (OSError, ValidationError) as error:
         reason = getattr(error, "reason", None) or error.__class__.__name__
         way_out = "is the daemon running, with this http.port?"
-        raise StatusError(f"{url}: {getattr(reason, 'strerror', None) or reason}; {way_out}") from None
+        raise NoAnswer(f"{url}: {getattr(reason, 'strerror', None) or reason}; {way_out}") from None
 
 
 def problems(seen: Overview) -> list[str]:

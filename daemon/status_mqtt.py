@@ -34,6 +34,7 @@ async def fetch(settings: MqttSettings, rng: random.Random) -> Overview:
     finally:
         with contextlib.suppress(aiomqtt.MqttError):
             await client.__aexit__(None, None, None)
+    found.pop(topics.forget_state, None)  # it only looks like a camera's
     presence = found.pop(topics.available, b"").decode("utf-8", "replace")
     if presence != "online":
         way_out = f"{topics.available} says {presence!r}" if presence else f"nothing ever wrote {topics.available}"

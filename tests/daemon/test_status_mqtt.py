@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import random
 
 import pytest
+from rich.console import Console
 
-from daemon import status_mqtt
+from daemon import status, status_mqtt
 from daemon.connect import Session, make_client
 from daemon.demo.broker import free_port
-from daemon.settings import MqttSettings
+from daemon.settings import MqttSettings, Settings, parse
 from daemon.status import StatusError
 from tests.brokers import Mosquitto
 from tests.daemon.looks import make_overview
@@ -37,6 +40,33 @@ async def test_states_are_found_and_their_absence_is_said(broker: Mosquitto) -> 
     await put(settings, "available", "offline")
     with pytest.raises(StatusError, match="longwatch/available says 'offline'; start it"):
         await status_mqtt.fetch(settings, rng)
+
+
+def at(broker: Mosquitto | None) -> Settings:
+    """A configuration whose HTTP port is nobody's."""
+    port = free_port() if broker is None else broker.port
+    raw = {"cameras": {"door": {"url": "x"}}, "http": {"port": free_port()}, "mqtt": {"port": port}}
+    return parse(raw, "test")
+
+
+async def test_the_broker_is_asked_where_http_does_not_answer(broker: Mosquitto) -> None:
+    settings, seen = at(broker), make_overview()
+    await put(settings.mqtt, "available", "online")
+    await put(settings.mqtt, "status", seen.status.model_dump_json())
+    await put(settings.mqtt, "door/state", seen.cameras[0].model_dump_json())
+    await put(settings.mqtt, "forget/state", '{"v": 1, "id": "f1", "state": "done", "at": 5}')
+    found = await asyncio.to_thread(status.fetch, settings)
+    assert (found.status, found.cameras) == (seen.status, seen.cameras[:1])
+    (problem,) = status.problems(found)
+    assert f"{settings.http.url}/overview: Connection refused" in problem
+    with io.StringIO() as target:
+        assert await asyncio.to_thread(status.run, settings, console=Console(file=target, width=200)) == 1
+        assert "door" in target.getvalue()
+
+
+def test_where_neither_answers_both_are_said() -> None:
+    with pytest.raises(StatusError, match=r"/overview: Connection refused; .*; no broker: .*nobody listens there"):
+        status.fetch(at(None))
 
 
 async def test_no_broker_is_said() -> None:
