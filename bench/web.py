@@ -41,6 +41,8 @@ from stream.train.world import Street
 from tests.web.browsing import browsing
 
 FILM_S = 24.0
+STREETS = {"door": 10, "yard": 13}  # camera -> seed; both have a gate that opens and closes
+STYLE = Style(lights=("day",), weather=False, fixtures=("gate", "light"))
 START_S = 120.0
 SETTLE_S = 15.0  # of watching, so that memory and timeline hold something
 FOLLOW_S = 10.0  # as in app.js
@@ -53,8 +55,8 @@ PAINT_LIMIT_MS, PAGE_LIMIT_BYTES, CPU_LIMIT = 300.0, 150_000, 0.10
 def daemon(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
     """A running daemon: its address and its process. No broker: that is tried again for ever and costs nothing."""
     cameras: dict[str, Any] = {}
-    for seed, name in enumerate(("door", "yard")):
-        film(Street(seed, FILM_S, Style(lights=("day",), weather=False)), folder / f"{name}.mp4")
+    for name, seed in STREETS.items():
+        film(Street(seed, FILM_S, STYLE), folder / f"{name}.mp4")
         cameras[name] = {"url": str(folder / f"{name}.mp4")}
     port = free_port()
     raw: dict[str, Any] = {"cameras": cameras, "archive": {"folder": str(folder / "memory")}, "http": {"port": port}}
