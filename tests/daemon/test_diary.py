@@ -49,7 +49,7 @@ class Diary:
 
         engine = watch.engine
         finder = Finder(self.reader, How(positions, Limits(8)))
-        self.scribe = engine.writing = Scribe(  # type: ignore[assignment]
+        self.scribe = engine.writing = Scribe(
             watch.model,
             positions,
             finder,
