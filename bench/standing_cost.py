@@ -7,9 +7,10 @@ by turn (`Watchman.turn`, so schedule, machines and events are in it). Sets of 1
 over the same memories. The ten are every tenth of the hundred, which are all different: things by kind, colour and
 wording, gate, light, picture, and what a plant asks of its halls and docks, in words that the model was not made for.
 
-`fixed` is the round of one question: what does not grow with their number. `each` is one forward a question, the
-baseline; `fork` the copies of memory alone. `threads` 0 is the daemon's default. Ends with one JSON line; `--out`
-writes it to a file.
+Milliseconds are the process's own processor time: with one thread, the time on a machine that does nothing else; the
+clock's are in the JSON. `fixed` is the round of one question: what does not grow with their number. `each` is one
+forward a question, the baseline; `fork` the copies of memory alone. `threads` 0 is the daemon's default. Ends with one
+JSON line; `--out` writes it to a file.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,7 @@ from stream.types import Frame
 CARRIERS, DETAIL = 48, 4
 SEED = 3_000_000  # far from every seed of training
 WARM = 2  # rounds that do not count
-EACH_ROUNDS = 3  # the baseline is slow
+EACH_ROUNDS = 1  # the baseline is slow
 SIZES = (10, 100, 1)  # questions, in turns
 STYLE = Style(pause_s=1.5)
 
@@ -58,13 +60,13 @@ def hundred() -> list[str]:
     house += [f"is the gate {state}{when}?" for state in ("open", "closed") for when in ("", " now", " right now")]
     house += ["please check if the gate is open", "the gate is closed, right?", "gate open?"]
     house += ["is the traffic light red?", "is the traffic light green now?", "is it night?"]
-    house += ["is the picture ok?", "does the camera work now?"]
+    house += ["is the picture ok?", "does the camera work now?", "can you see anything at all?", "is the gate shut?"]
     plant = [f"is the roller door of hall {hall} open?" for hall in range(1, 6)]
     plant += [f"is there a truck at dock {dock}?" for dock in range(1, 8)]
     plant += [f"is anybody inside the yellow line at press {press}?" for press in range(1, 5)]
     plant += [f"is there a forklift in lane {lane} without its light on?" for lane in (1, 2)]
-    found = list(dict.fromkeys(house + plant))
-    return found[: 100 - len(plant)] + plant if len(found) > 100 else found
+    plant += ["is there smoke above the paint line?"]
+    return house + plant
 
 
 def ten() -> list[str]:
@@ -127,42 +129,50 @@ def watchman(made: Yard, texts: Sequence[str], method: str | None = None) -> Wat
     return man
 
 
-def asked(man: Watchman, made: Yard, frames: Sequence[Frame]) -> float:
-    """Milliseconds of all turns that `frames` make due."""
+@dataclass(slots=True)
+class Took:
+    """Milliseconds of one piece of work."""
+
+    cpu: float
+    wall: float
+
+
+def timed(work: Callable[[], object]) -> Took:
+    """What `work` takes."""
+    began_s, used_s = time.perf_counter(), time.process_time()
+    work()
+    return Took(1000 * (time.process_time() - used_s), 1000 * (time.perf_counter() - began_s))
+
+
+def turns(man: Watchman, made: Yard, frames: Sequence[Frame]) -> None:
+    """All that `frames` make due."""
     man.changed(frames)
-    began_s = time.perf_counter()
     while man.due:
         man.turn(made.banks)
-    return 1000 * (time.perf_counter() - began_s)
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Milliseconds."""
-    began_s = time.perf_counter()
-    work()
-    return 1000 * (time.perf_counter() - began_s)
-
-
-def measure(made: Yard, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds a round: of absorbing, forking, and of the questions by their number and method."""
+def measure(made: Yard, rounds: int) -> dict[str, list[Took]]:
+    """A round's parts: absorbing, forking, and the questions by their number and method."""
     men = {f"{size}": watchman(made, questions(size)) for size in SIZES}
     slow = {f"each {size}": watchman(made, questions(size), "each") for size in SIZES[:2]}
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[Took]] = {}
     for number in tqdm(range(WARM + rounds), desc="rounds", unit="round"):
         for name, man in {**men, **(slow if WARM <= number < WARM + EACH_ROUNDS else {})}.items():
             frames = made.frames()
-            took = {"absorb": timed(lambda frames=frames: made.absorb(frames))}
-            took["fork"] = timed(lambda: [bank.fork(now_s=made.clock.now_s) for bank in made.banks.values()])
-            took[name] = asked(man, made, frames)
-            if number >= WARM:
-                for key, value in took.items():
-                    found.setdefault(key, []).append(value)
+            took = {
+                "absorb": timed(partial(made.absorb, frames)),
+                "fork": timed(lambda: [bank.fork(now_s=made.clock.now_s) for bank in made.banks.values()]),
+                name: timed(partial(turns, man, made, frames)),
+            }
+            for key, value in took.items() if number >= WARM else ():
+                found.setdefault(key, []).append(value)
     return found
 
 
-def summary(found: dict[str, list[float]], made: Yard) -> dict[str, Any]:
+def summary(found: dict[str, list[Took]], made: Yard) -> dict[str, Any]:
     """The JSON line."""
-    mid = {name: statistics.median(values) for name, values in found.items()}
+    mid = {name: statistics.median(took.cpu for took in values) for name, values in found.items()}
+    wall = {name: statistics.median(took.wall for took in values) for name, values in found.items()}
     model = made.core.model
     tokens = {size: sum(len(model.question_ids(text)) for text in questions(size)) for size in SIZES}
     rounds = {name: mid["absorb"] + mid[name] for name in ("10", "100")}
@@ -172,11 +182,13 @@ def summary(found: dict[str, list[float]], made: Yard) -> dict[str, Any]:
         "carriers": CARRIERS,
         "detail_frames": DETAIL,
         "threads": torch.get_num_threads(),
-        "ms": {name: round(value, 2) for name, value in mid.items()},
+        "cpu_ms": {name: round(value, 2) for name, value in mid.items()},
+        "wall_ms": {name: round(value, 2) for name, value in wall.items()},
         "question_tokens": tokens,
         "ratio": round(mid["100"] / mid["10"], 2),
         "ratio_round": round(rounds["100"] / rounds["10"], 2),
         "ratio_each": round(mid["each 100"] / mid["each 10"], 2),
+        "ratio_wall": round(wall["100"] / wall["10"], 2),
         "fixed_share": {name: round(mid["1"] / mid[name], 2) for name in ("10", "100")},
         "rounds": len(found["100"]),
         "model": model.geometry.name,
@@ -188,7 +200,7 @@ def summary(found: dict[str, list[float]], made: Yard) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     """The table."""
-    own, cameras = result["ms"], result["cameras"]
+    own, cameras = result["cpu_ms"], result["cameras"]
     print(f"{result['machine']}, {result['threads']} threads; {cameras} cameras, model {result['model']}")
     print(f"{'ms a round':34} {'10':>9} {'100':>9} {'ratio':>7}")
     rows = [
