@@ -31,7 +31,18 @@ STATE_CHARS = 255  # Home Assistant refuses a longer state, and a longer text in
 KEPT_WAIT_S = 2.0  # what the broker keeps of us comes at once, or there is nothing
 _STATE = "(value_json | default({'state': 'offline', 'reason': 'removed'}))"  # the default: a state that is cleared
 CONNECTION = f"{{{{ {{'offline': 'offline', 'paused': None}}.get({_STATE}.state, 'online') }}}}"  # paused: unknown
-CAUSE = f"{{{{ {{'state': {_STATE}.state, 'reason': {_STATE}.reason}} | tojson }}}}"
+# Home Assistant keeps its own `state`, and drops an attribute of that name
+CAUSE = f"{{{{ {{'camera_state': {_STATE}.state, 'reason': {_STATE}.reason}} | tojson }}}}"
+# what changes at every look is left out or rounded: each change of an attribute is a row in its database
+FOUND = (
+    "{% if value_json is defined %}"
+    "{% set sure = value_json.probability.values() | map('round', 1) | list %}"
+    "{{ {'question': value_json.question, 'severity': value_json.severity, 'cameras': value_json.cameras,"
+    " 'put': value_json.put, 'since': value_json.since, 'event': value_json.event,"
+    " 'last_hour': value_json.last_hour, 'error': value_json.error,"
+    " 'probability': sure | max if sure else none} | tojson }}"
+    "{% else %}{}{% endif %}"
+)
 ERASED = "the last answer was erased"
 JITTER_S = (0.5, 3.0)  # after its restart everybody announces himself
 
@@ -173,6 +184,7 @@ def device(settings: Settings, topics: Topics, watches: Iterable[str] = ()) -> d
             "state_topic": f"{topics.prefix}/watch/{name}/state",
             "value_template": "{{ value_json.state }}",
             "json_attributes_topic": f"{topics.prefix}/watch/{name}/state",
+            "json_attributes_template": FOUND,
         }
     for name, component in components.items():
         component["unique_id"] = f"{prefix}_{name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -136,6 +137,21 @@ def test_an_ended_event_is_asked_about_its_time() -> None:
 
 def test_older_frigates_are_understood() -> None:
     assert len(Bench().say(old_event()).asked) == 1
+
+
+def test_what_frigate_0_18_itself_made_is_understood() -> None:
+    """`frigate_events.json`: its own code (blakeblackshear/frigate, e3fa701) watched a person walk, stop and leave."""
+    messages = json.loads((Path(__file__).parent / "frigate_events.json").read_text(encoding="utf-8"))
+    bench = Bench()
+    bench.now_s = messages[-1]["after"]["end_time"] + 1.0
+    for message in messages:
+        bench.say(message)
+    (begun, _), (ended, _) = bench.asked  # not the update
+    assert begun.id.endswith(".new")
+    assert (begun.question, begun.cameras) == ("what is the person at the front door doing?", ("front_door",))
+    assert ended.since_s == pytest.approx(messages[-1]["after"]["start_time"] - 2.0)
+    assert ended.until_s == bench.now_s
+    assert bench.skipped("unreadable") == 0
 
 
 def test_the_answer_names_the_event_and_fits_its_schema() -> None:

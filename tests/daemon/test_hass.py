@@ -21,7 +21,7 @@ from daemon.messages import Answer, Evidence, Query
 from daemon.mqtt import MqttLink
 from daemon.settings import RESERVED_CAMERA_NAMES, Settings, parse
 from daemon.topics import Topics
-from daemon.wire import LastAnswerWire
+from daemon.wire import LastAnswerWire, WatchStateWire
 from stream.types import Span
 from tests.brokers import Mosquitto
 from tests.daemon.link import FAST, WAIT_S, Caller, calling, echo, until
@@ -212,5 +212,21 @@ def test_a_camera_that_is_paused_is_not_called_disconnected(state: str, shown: s
     environment = ImmutableSandboxedEnvironment()
     assert environment.from_string(part["value_template"]).render(value_json=value) == shown
     attributes = environment.from_string(part["json_attributes_template"]).render(value_json=value)
-    assert json.loads(attributes) == {"state": state, "reason": "schedule"}
+    assert json.loads(attributes) == {"camera_state": state, "reason": "schedule"}
     assert environment.from_string(part["value_template"]).render() == "offline", "its state was cleared"
+
+
+def test_a_standing_question_does_not_fill_the_database_of_home_assistant() -> None:
+    """Each change of an attribute is a row there, and every look at a frame gives other numbers."""
+    part = device(settings_with("door"), Topics("longwatch"), ["gate"])["cmps"]["watch_gate"]
+    template = ImmutableSandboxedEnvironment().from_string(part["json_attributes_template"])
+
+    def shown(**more: Any) -> Any:
+        wire = WatchStateWire(name="gate", state="OFF", question="is the gate open?", **more)
+        return json.loads(template.render(value_json=json.loads(wire.model_dump_json())))
+
+    first = shown(probability={"door": 0.112, "yard": 0.72}, evaluated_at=10.0, missed=1)
+    assert (first["probability"], first["question"], first["since"]) == (0.7, "is the gate open?", None)
+    assert first == shown(probability={"door": 0.324, "yard": 0.691}, evaluated_at=20.0, missed=3)
+    assert first != shown(probability={"door": 0.112, "yard": 0.92})
+    assert shown()["probability"] is None
