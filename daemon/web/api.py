@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from daemon.web.asking import Asking, Pending
+from daemon.web.diary import Diary
 from daemon.web.errors import ApiError
 from daemon.web.handling import (
     LONGEST_NUMBER,
@@ -55,6 +56,7 @@ class Api:
     def __init__(self, house: House, asking: Asking, viewers: Viewers, most_bytes: int) -> None:
         self._house, self._asking, self._viewers = house, asking, viewers
         self._most_bytes, self._watching = most_bytes, Watching(house, most_bytes)
+        self._diary = Diary(house)
         self.log = structlog.get_logger("longwatch.web")
         self.operations = self._table()
         self._document = document(self.operations)
@@ -89,6 +91,7 @@ class Api:
             Operation("POST", "/ask", asks, self.ask, written, body=body, refuses=(409, 413)),
             picture,
             *self._watching.operations(),
+            *self._diary.operations(),
             Operation("GET", "/events", told, self.events, {EVENTS: None}, refuses=(503,)),
         )
 

@@ -46,6 +46,11 @@ class House:
         """Before the keeper closes: nothing is read from the archive any more."""
         await asyncio.to_thread(self._disk.shutdown, cancel_futures=True)
 
+    @property
+    def archived(self) -> bool:
+        """Whether there is an archive to read."""
+        return self._reader is not None
+
     def status(self) -> DaemonStatus:
         """Of the whole daemon."""
         return pipeline.daemon_status(self.app)
@@ -69,7 +74,7 @@ class House:
     async def camera(self, name: str) -> CameraWire:
         """The state of `name`, and how far its archive reaches."""
         event = self.event(self.known(name))
-        extent = await self._read(lambda reader: reader.extent(name)) if self._reader is not None else None
+        extent = await self.read(lambda reader: reader.extent(name)) if self._reader is not None else None
         from_s, to_s, count = extent or (None, None, 0)
         return CameraWire(**event.model_dump(), archive_from=from_s, archive_to=to_s, archived=count)
 
@@ -94,9 +99,7 @@ class House:
         filled: list[BinWire] = []
         keyframes: list[float] = [item.span.first_s for item in held or () if item.jpeg]
         if self._reader is not None:
-            filled, keyframes, stored = await self._read(
-                lambda reader: _archived(reader, name, since_s, until_s, count)
-            )
+            filled, keyframes, stored = await self.read(lambda reader: _archived(reader, name, since_s, until_s, count))
             gaps = {gap.since_s: gap for gap in stored} | gaps
         if not self.shows(name):
             keyframes = []
@@ -124,7 +127,7 @@ class House:
         if not self.shows(name):
             return None
         if self._reader is not None:
-            found = await self._read(lambda reader: nearest_picture(reader, name, at_s))
+            found = await self.read(lambda reader: nearest_picture(reader, name, at_s))
         if found is not None and distance_s(found.span, at_s) == 0:
             return found
         held = [Picture(item.span, item.jpeg) for item in await self._moments(name, None, None) or () if item.jpeg]
@@ -145,8 +148,8 @@ class House:
         except TimeoutError:
             return None
 
-    async def _read(self, what: Callable[[Reader], T]) -> T:
-        """Run `what` in the archive's reading thread. Raises ApiError 503."""
+    async def read(self, what: Callable[[Reader], T]) -> T:
+        """Run `what` in the archive's reading thread, where there is an archive. Raises ApiError 503."""
         reader = self._reader
         assert reader is not None
         if self._waiting >= WAITING:

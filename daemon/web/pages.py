@@ -1,4 +1,4 @@
-"""The page itself: four files, read once, with a policy that lets the browser talk to nobody else."""
+"""The page itself: five files, read once, with a policy that lets the browser talk to nobody else."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _FILES = {
     "/": "index.html",
     "/static/app.js": "app.js",
     "/static/watch.js": "watch.js",
+    "/static/diary.js": "diary.js",
     "/static/style.css": "style.css",
 }
 _MEDIA = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from daemon.watch.spec import WatchSpec
-from daemon.wire import CameraState, GapWire, Share, WatchStateWire
+from daemon.wire import CameraState, DiaryLineWire, GapWire, Share, WatchStateWire
 
 
 class _Out(BaseModel):
@@ -137,3 +137,10 @@ class PastWire(_Out):
 
     watch: str
     events: tuple[PastEventWire, ...]
+
+
+class LinesWire(_Out):
+    """Lines of the diary, oldest first."""
+
+    written: bool = Field(description="false: there are no new lines, see `diary.enabled` and `archive.enabled`")
+    lines: tuple[DiaryLineWire, ...] = ()

@@ -47,4 +47,11 @@ def test_every_id_that_the_script_wants_is_in_the_page() -> None:
 def test_the_files_are_in_the_package() -> None:
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
     assert "daemon" in wheel["wheel"]["packages"]  # with all its files
-    assert {path.name for path in FOLDER.iterdir()} == {"index.html", "login.html", "app.js", "watch.js", "style.css"}
+    assert {path.name for path in FOLDER.iterdir()} == {
+        "index.html",
+        "login.html",
+        "app.js",
+        "watch.js",
+        "diary.js",
+        "style.css",
+    }

@@ -127,7 +127,8 @@ function choose(name) {
 // -- health ------------------------------------------------------------------------------------------------------
 
 function onStatus(status) {
-  $("summary").textContent = `${status.cameras_online} of ${status.cameras_total} cameras online, ${status.answered} answers`;
+  const paused = status.cameras_paused ? `, ${status.cameras_paused} paused` : "";
+  $("summary").textContent = `${status.cameras_online} of ${status.cameras_total} cameras online${paused}, ${status.answered} answers`;
   const hours = status.uptime_s / 3600;
   const rows = [
     ["Running", hours < 48 ? `${hours.toFixed(1)} h` : `${(hours / 24).toFixed(1)} days`],
@@ -253,6 +254,7 @@ async function draw() {
     time.data = data;
     if (time.at < since || time.at > until) time.at = until;
     paint(pictures);
+    if (!diary.words) drawDiary();
   } catch (error) {
     $("time-about").textContent = `No timeline: ${error.message}`;
   }
@@ -283,6 +285,7 @@ function paint(pictures) {
   $("time-svg").replaceChildren(...parts, cursor);
   ticks();
   place();
+  paintDiary();
   const held = data.held === null ? "the model is busy" : `${data.held.length} moments in memory`;
   const gaps = data.gaps.length ? `, ${data.gaps.length} times not seen` : "";
   $("time-about").textContent = `${data.camera}, ${when(data.since)} to ${when(data.until)}: ${held}${gaps}.`;
@@ -314,10 +317,11 @@ function place() {
   const { since, until, gaps, bins, held } = time.data;
   const x = (1000 * (time.at - since)) / (until - since);
   const cursor = $("time-cursor");
-  for (const [key, value] of Object.entries({ x1: x, x2: x, y1: 0, y2: 70 })) cursor.setAttribute(key, value);
+  for (const [key, value] of Object.entries({ x1: x, x2: x, y1: 0, y2: 84 })) cursor.setAttribute(key, value);
   const gap = gaps.find((item) => item.since <= time.at && (item.until === null || item.until >= time.at));
   const known = bins.some((item) => item.from <= time.at && item.to >= time.at) || (held || []).some((item) => item.from <= time.at && item.to >= time.at);
   const slider = $("time");
+  markDiary();
   slider.setAttribute("aria-valuemin", Math.floor(since));
   slider.setAttribute("aria-valuemax", Math.ceil(until));
   slider.setAttribute("aria-valuenow", Math.round(time.at));
@@ -427,3 +431,4 @@ setInterval(ages, 1000);
 setInterval(() => { if (time.follow && !document.hidden) draw(); }, FOLLOW_MS);
 listen();
 startWatches();
+startDiary();
