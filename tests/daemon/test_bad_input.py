@@ -94,6 +94,11 @@ FORGETS = objects(
     {"last": "1h", WILD: 1}, {"since": 20, "until": 10}, {"last": "1h", "id": WILD}, {"last": "1h", "cameras": "door"},
     {"since": WILD}, {"since": 1e300}, {"last": ["1h"]},
 )  # fmt: skip
+DIARIES = objects(
+    {"camera": "dor"}, {"camera": WILD}, {"since": float("nan")}, {"since": WILD}, {"since": 20, "until": 10},
+    {"search": ""}, {"search": 5}, {"limit": 0}, {"limit": 1e9}, {"id": WILD}, {WILD: 1}, {"reply_to": "#"},
+    {"reply_to": "longwatch/diary"},
+)  # fmt: skip
 FRIGATES = objects(
     {"type": "new"}, {"type": "new", "after": 5}, {"type": WILD, "after": {}},
     {"type": "new", "after": {"id": WILD, "camera": "door", "label": "car", "start_time": 5}},
@@ -115,6 +120,11 @@ INBOUND = {
         Inbound("longwatch/watch/GÄTE 1/set", objects({"question": "is there?"}), errors_on("longwatch/watch/+/state")),
         Inbound("longwatch/door/enabled/set", SWITCHES, counted("switch_refused")),
         Inbound("longwatch/dor/enabled/set", (b"ON", b"OFF", *SWITCHES), counted("switch_refused")),
+        Inbound(
+            "longwatch/diary",
+            (b"", b" ", *NOT_AN_OBJECT, *(item for item in OTHER_JSON if item != b"{}"), *DIARIES),
+            errors_on("longwatch/diary/+"),
+        ),
         Inbound(
             "longwatch/forget", (b"", b" ", *NOT_AN_OBJECT, *OTHER_JSON, *FORGETS), errors_on("longwatch/forget/state")
         ),

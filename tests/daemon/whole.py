@@ -73,4 +73,5 @@ async def at_work(model: LlavaOnevision, settings: Settings) -> AsyncIterator[Wh
             await asyncio.to_thread(app.engine.stop)
             await asyncio.to_thread(app.recaller.close)
             await asyncio.to_thread(app.diary.close)
+            await asyncio.to_thread(app.diary.close)
             await asyncio.to_thread(app.keeper.close)
