@@ -29,6 +29,10 @@ include-path = "/cameras/{name}/moments/{t}.jpg"
 parameters = { "path.name" = "door" }
 
 [[operations]]
+include-path = "/diary"
+checks.positive_data_acceptance.expected-statuses = [200, 400, 404]
+
+[[operations]]
 include-path = "/watch/{name}/events"
 checks.positive_data_acceptance.expected-statuses = [200, 400, 404]
 
