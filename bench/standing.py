@@ -42,7 +42,7 @@ from stream.train.truth import SEEN, SLIVER
 from stream.train.world import Street
 from stream.types import Frame
 
-SEED = 2_000_000  # far from every seed of training
+SEED = 3_000_000  # far from every seed of training, and from that of the streams on which thresholds were tried
 FPS = 1.0
 DAY_S = 86_400.0
 GATE: list[dict[str, dict[str, float]]] = [{"stride": {"fps": FPS}}, {"still": {}}]  # the daemon's default
@@ -97,23 +97,31 @@ def dark(street: Street, at_s: float) -> bool | None:
     return None if light == "dusk" else light != "day"
 
 
+def black(street: Street, at_s: float) -> bool:
+    """Whether the picture is black: somebody holds the lens shut."""
+    return street.fault(at_s) == "black"
+
+
+def at(on_above: float, off_below: float) -> dict[str, float]:
+    """Thresholds."""
+    return {"on_above": on_above, "off_below": off_below}
+
+
 def _watched(question: str, fact: Fact, **how: Any) -> Watched:
     return Watched(WatchSpec.model_validate({"question": question, **how}), fact)
 
 
-BRIEF: dict[str, Any] = {"debounce_s": 1.0, "on_above": 0.6, "off_below": 0.4}  # things that pass within seconds
-STEADY: dict[str, Any] = {"debounce_s": 3.0, "on_above": 0.6, "off_below": 0.4}
-WATCHED: dict[str, Watched] = {
-    "gate_long": _watched("is the gate open?", stands("gate", "open"), for_s=300, **STEADY),
-    "light_red": _watched("is the traffic light red?", stands("light", "red"), **STEADY),
-    "night": _watched("is it night?", dark, **STEADY),
-    "covered": _watched("is the picture black?", lambda street, at_s: street.fault(at_s) == "black", **STEADY),
-    "parcel": _watched("has somebody left a parcel?", lies, **STEADY),
-    "person": _watched("is a person in view?", there("person"), **BRIEF),
-    "car": _watched("is there a car right now?", there("car"), **BRIEF),
-    "red_cars": _watched("is there a red car?", there("car", "red"), kind="count", **BRIEF),
-    "dog": _watched("can you see a dog?", there("dog"), **BRIEF),
-    "bus": _watched("is a bus visible?", there("bus"), **BRIEF),
+WATCHED: dict[str, Watched] = {  # thresholds as anybody would find them: tried on two hours of two other streams
+    "gate_long": _watched("is the gate open?", stands("gate", "open"), for_s=300, debounce_s=3, **at(0.6, 0.4)),
+    "light_red": _watched("is the traffic light red?", stands("light", "red"), debounce_s=3, **at(0.6, 0.4)),
+    "night": _watched("is it night?", dark, debounce_s=60, **at(0.8, 0.4)),
+    "covered": _watched("is the picture black?", black, debounce_s=3, **at(0.6, 0.4)),
+    "parcel": _watched("has somebody left a parcel?", lies, debounce_s=3, **at(0.8, 0.4)),
+    "person": _watched("is a person in view?", there("person"), debounce_s=1, **at(0.9, 0.3)),
+    "car": _watched("is there a car right now?", there("car"), debounce_s=1, **at(0.8, 0.4)),
+    "red_cars": _watched("is there a red car?", there("car", "red"), kind="count", debounce_s=1, **at(0.9, 0.3)),
+    "dog": _watched("can you see a dog?", there("dog"), debounce_s=1, **at(0.95, 0.3)),
+    "bus": _watched("is a bus visible?", there("bus"), debounce_s=1, **at(0.95, 0.3)),
 }
 
 
