@@ -6,7 +6,8 @@
 `page`: bytes over the wire of HTML, CSS and scripts; `with data`: also pictures, timeline and states of the first two
 seconds. `viewers`: CPU of the daemon with so many open pages, as a share of one core, less that without any. A viewer
 does what the page does: it holds the event stream open, fetches each new picture, and every ten seconds the timeline of
-one camera, its new pictures, and the standing questions. Ends with one JSON line; `--out` writes it to a file too.
+one camera, its new pictures, its diary, and the standing questions. Ends with one JSON line; `--out` writes
+it to a file too.
 """
 
 from __future__ import annotations
@@ -161,6 +162,7 @@ class Viewer:
             until_s = time.time()
             query = f"since={until_s - 3600:.3f}&until={until_s:.3f}&resolution=240"
             data = (await self._get(f"/api/v1/cameras/door/timeline?{query}")).json()
+            await self._get(f"/api/v1/diary?camera=door&since={until_s - 3600:.3f}&until={until_s:.3f}")
             await self._get("/api/v1/watch")
             for item in data["keyframes"] if data["keyframes"] != self._keyframes else ():
                 await self._get(item["picture"])
