@@ -116,7 +116,7 @@ def test_from_the_question_to_its_events_and_back(model: LlavaOnevision, tmp_pat
         ("car", {"question": ""}, "question"),
         ("car", {"question": "x?", "severety": "info"}, "did you mean 'severity'?"),
         ("car", {"question": "x?", "cameras": ["nowhere"]}, "no camera 'nowhere'; there are cam0"),
-        ("car", {"question": "x?", "on_above": 0.1}, "off_below: 0.5 is above on_above: 0.1"),
+        ("car", {"question": "x?", "on_above": 0.1}, "off_below: 0.4 is above on_above: 0.1"),
         ("Car!", {"question": "x?"}, "watch name 'Car!'"),
         ("car", b'"' + b"x" * 70_000, "at most 65536"),
     ],
