@@ -7,6 +7,7 @@ archive   a reader and a thread of its own; at most WAITING requests for it, the
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
@@ -17,7 +18,7 @@ from daemon.web.errors import ApiError
 from daemon.web.wire import BinWire, CameraEvent, CameraWire, KeyframeWire, SpanWire, TimelineWire
 from daemon.wire import DaemonStatus, GapWire
 from memory.archive import Reader
-from memory.archive.timeline import Picture, bins, distance_s, illustrated, nearest_picture
+from memory.archive.timeline import Picture, bins, distance_s, first_pictures, illustrated, nearest_picture
 from memory.view import Moment
 from stream.policy import nearest
 from stream.types import Frame
@@ -97,7 +98,7 @@ class House:
         held = await self._moments(name, since_s, until_s)
         gaps = {gap.since_s: gap for gap in self.app.gaps.between(name, since_s, until_s)}
         filled: list[BinWire] = []
-        keyframes: list[float] = [item.span.first_s for item in held or () if item.jpeg]
+        keyframes = _slotted([item.span.first_s for item in held or () if item.jpeg], since_s, until_s)
         if self._reader is not None:
             filled, keyframes, stored = await self.read(lambda reader: _archived(reader, name, since_s, until_s, count))
             gaps = {gap.since_s: gap for gap in stored} | gaps
@@ -117,7 +118,7 @@ class House:
             ),
             keyframes=tuple(
                 KeyframeWire(t=at_s, picture=f"/api/v1/cameras/{name}/moments/{at_s!r}.jpg")
-                for at_s in _evenly(keyframes, KEYFRAMES)
+                for at_s in keyframes[-KEYFRAMES:]
             ),
         )
 
@@ -171,21 +172,30 @@ class House:
 def _archived(
     reader: Reader, name: str, since_s: float, until_s: float, count: int
 ) -> tuple[list[BinWire], list[float], list[Gap]]:
-    """Bins with something in them, moments with a picture, gaps. In the reading thread."""
+    """Bins with something in them, when the pictures of this time begin, gaps. In the reading thread."""
     filled, ids = [], dict[int, float]()
     for item in bins(reader, name, since_s, until_s, count):
         if item.newest_id is not None and item.newest_s is not None:
             filled.append(BinWire(from_=item.since_s, to=item.until_s, carriers=item.carriers, moment=item.newest_s))
             ids[item.newest_id] = item.newest_s
-    shown = illustrated(reader, list(ids))
+    keyframes = first_pictures(reader, name, since_s, until_s, _slot_s(since_s, until_s))
+    if not keyframes:  # nothing began in this time; something may reach into it
+        shown = illustrated(reader, list(ids))
+        keyframes = [at_s for row_id, at_s in ids.items() if row_id in shown][-1:]
     gaps = [
         Gap(item.camera, item.since_s, item.until_s, item.reason) for item in reader.outages(name, since_s, until_s)
     ]
-    return filled, [at_s for row_id, at_s in ids.items() if row_id in shown], gaps
+    return filled, keyframes, gaps
 
 
-def _evenly(items: list[float], most: int) -> list[float]:
-    """At most `most` of them, evenly over their places."""
-    if len(items) <= most:
-        return items
-    return [items[round(number * (len(items) - 1) / (most - 1))] for number in range(most)]
+def _slot_s(since_s: float, until_s: float) -> float:
+    """How much time one picture stands for. Rounded, so that a millisecond more of a time does not move every slot."""
+    return float(f"{(until_s - since_s) / (KEYFRAMES - 1):.3g}")
+
+
+def _slotted(items: list[float], since_s: float, until_s: float) -> list[float]:
+    """The first of each slot, as `first_pictures` has it; the newest of all where none begins in this time."""
+    slot_s, first = _slot_s(since_s, until_s), dict[int, float]()
+    for at_s in sorted(items):
+        first.setdefault(math.floor(at_s / slot_s), at_s)
+    return [at_s for at_s in first.values() if since_s <= at_s <= until_s] or sorted(items)[-1:]

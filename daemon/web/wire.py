@@ -77,7 +77,7 @@ class TimelineWire(_Out):
         None, description="of the attended memory, oldest first; null: the model was too busy to say"
     )
     gaps: tuple[GapWire, ...] = Field((), description="not seen, or erased; the newest 500")
-    keyframes: tuple[KeyframeWire, ...] = Field((), description="24 at most, evenly over the time")
+    keyframes: tuple[KeyframeWire, ...] = Field((), description="24 at most, each the first of its share of the time")
 
 
 class LostWire(_Out):

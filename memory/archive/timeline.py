@@ -5,6 +5,7 @@ The work is bounded by the number of bins, not by how much lies in them: a year 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from memory.archive.reader import Reader
 from stream.types import Span
 
 COUNTED = 1000  # carriers of one bin at most: a count of this means as many or more
-TRIED = 16  # carriers on each side of a moment that are looked at for a picture
+TRIED = 16  # carriers on each side of a moment, or of a slot, that are looked at for a picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,21 @@ def illustrated(reader: Reader, ids: Sequence[int]) -> set[int]:
     """Of these carriers, those that have a picture; a few hundred at most."""
     marks = ",".join("?" * len(ids))
     return {row[0] for row in reader.select(f"SELECT id FROM pictures WHERE id IN ({marks})", list(ids))}
+
+
+def first_pictures(reader: Reader, camera: str, since_s: float, until_s: float, slot_s: float) -> list[float]:
+    """When the first carrier with a picture was first seen, of each slot that has one, oldest first.
+
+    Slots of `slot_s` begin at multiples of it, whatever the time that is asked for: a later look finds the same ones.
+    """
+    key, found = reader.camera_id(camera), list[float]()
+    begun = f"""SELECT first_s FROM (SELECT id, first_s FROM frames
+        WHERE camera = ? AND first_s >= ? AND first_s < ? ORDER BY first_s LIMIT {TRIED}) AS begun
+        WHERE EXISTS (SELECT 1 FROM pictures WHERE pictures.id = begun.id) ORDER BY first_s LIMIT 1"""
+    for number in range(math.floor(since_s / slot_s), math.ceil(until_s / slot_s)):
+        rows = reader.select(begun, (key, number * slot_s, (number + 1) * slot_s))
+        found += [first_s for (first_s,) in rows if since_s <= first_s <= until_s]
+    return found
 
 
 def nearest_picture(reader: Reader, camera: str, at_s: float) -> Picture | None:

@@ -102,6 +102,22 @@ async def test_the_timeline_has_memory_archive_gaps_and_pictures(house: House) -
         assert float(picture.headers["moment-from"]) == pytest.approx(item["t"], abs=0.01)
 
 
+async def test_a_later_look_finds_the_same_pictures(house: House) -> None:
+    now_s = time.time()
+    await house.feed(40, every_s=10.0, end_s=now_s)
+    looks = []
+    for later_s in (0.0, 3.001, 7.0):
+        query = f"since={now_s - 300 + later_s:.3f}&until={now_s + later_s:.3f}&resolution=60"
+        found = (await house.get(f"/cameras/door/timeline?{query}")).json()["keyframes"]
+        looks.append([item["picture"] for item in found])
+    assert 12 < len(looks[0]) <= 24
+    assert looks[1] == [path for path in looks[0] if path in looks[1]]  # less those that are too old by now
+    assert looks[2] == [path for path in looks[1] if path in looks[2]]
+    assert len(looks[2]) >= len(looks[0]) - 1
+    within = await house.get(f"/cameras/door/timeline?since={now_s - 9}&until={now_s - 1}&resolution=10")
+    assert len(within.json()["keyframes"]) <= 1  # nothing began, but a carrier may reach into it
+
+
 async def test_a_long_span_fills_its_bins(house: House) -> None:
     now_s = time.time()
     await house.feed(1, end_s=now_s - 100)
