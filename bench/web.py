@@ -53,8 +53,11 @@ PAINT_LIMIT_MS, PAGE_LIMIT_BYTES, CPU_LIMIT = 300.0, 150_000, 0.10
 
 
 @contextmanager
-def daemon(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """A running daemon: its address and its process. No broker: that is tried again for ever and costs nothing."""
+def daemon(folder: Path, **more: Any) -> Iterator[tuple[str, psutil.Process]]:
+    """A running daemon: its address and its process. No broker: that is tried again for ever and costs nothing.
+
+    `more`: sections of its configuration.
+    """
     cameras: dict[str, Any] = {}
     for name, seed in STREETS.items():
         film(Street(seed, FILM_S, STYLE), folder / f"{name}.mp4")
@@ -63,6 +66,7 @@ def daemon(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
     raw: dict[str, Any] = {"cameras": cameras, "archive": {"folder": str(folder / "memory")}, "http": {"port": port}}
     raw["mqtt"] = {"port": free_port()}
     raw["watch"] = {"gate_open": {"question": "is the gate open?"}, "person": {"question": "is there a person?"}}
+    raw |= more
     config = folder / "longwatch.yaml"
     config.write_text(yaml.safe_dump(raw), encoding="utf-8")
     command = [sys.executable, "-m", "daemon", "run", "-c", str(config)]
@@ -132,7 +136,7 @@ class Viewer:
     def __init__(self, client: httpx2.AsyncClient) -> None:
         self._client = client
         self._pictures: dict[str, str] = {}
-        self._keyframes: list[Any] = []
+        self._keyframes = set[str]()
         self.requests = 0
 
     async def run(self) -> None:
@@ -143,7 +147,10 @@ class Viewer:
 
     async def _get(self, path: str) -> Any:
         self.requests += 1
-        return await self._client.get(path)
+        try:
+            return await self._client.get(path)
+        except httpx2.RemoteProtocolError:  # a kept connection that the server just closed: a browser asks again too
+            return await self._client.get(path)
 
     async def _listen(self, group: asyncio.TaskGroup) -> None:
         async with self._client.stream("GET", "/api/v1/events", timeout=60.0) as reply:
@@ -164,9 +171,10 @@ class Viewer:
             data = (await self._get(f"/api/v1/cameras/door/timeline?{query}")).json()
             await self._get(f"/api/v1/diary?camera=door&since={until_s - 3600:.3f}&until={until_s:.3f}")
             await self._get("/api/v1/watch")
-            for item in data["keyframes"] if data["keyframes"] != self._keyframes else ():
-                await self._get(item["picture"])
-            self._keyframes = data["keyframes"]
+            pictures = {item["picture"] for item in data["keyframes"]}
+            for path in sorted(pictures - self._keyframes):  # the others are shown already
+                await self._get(path)
+            self._keyframes = pictures
             await asyncio.sleep(FOLLOW_S)
 
 

@@ -61,6 +61,12 @@ async function show(image, path) {
   return reply;
 }
 
+// Nothing is asked for before the page was painted: work on what comes back would only hold that up.
+function afterPaint(run) {
+  if (document.hidden) run(); // nothing is painted
+  else requestAnimationFrame(() => requestAnimationFrame(run));
+}
+
 function clear(list) {
   for (const image of list.querySelectorAll("img")) if (image.dataset.url) URL.revokeObjectURL(image.dataset.url);
   list.replaceChildren();
@@ -290,10 +296,24 @@ function paint(pictures) {
   const gaps = data.gaps.length ? `, ${data.gaps.length} times not seen` : "";
   $("time-about").textContent = `${data.camera}, ${when(data.since)} to ${when(data.until)}: ${held}${gaps}.`;
   if (!pictures) return;
-  clear($("keyframes"));
-  for (const frame of data.keyframes) {
-    $("keyframes").append(thumbnail(frame.picture.slice(API.length), when(frame.t), () => { time.at = frame.t; place(); open(); }));
+  drawKeyframes(data.keyframes);
+}
+
+// Those that are shown already stay: they are not fetched again. What the timeline has no more is forgotten.
+function drawKeyframes(frames) {
+  const list = $("keyframes");
+  const shown = new Map([...list.children].map((item) => [item.dataset.picture, item]));
+  for (const [number, frame] of frames.entries()) {
+    let item = shown.get(frame.picture);
+    shown.delete(frame.picture);
+    if (!item || item.querySelector("img").alt) { // its picture did not come
+      if (item) item.remove();
+      item = thumbnail(frame.picture.slice(API.length), when(frame.t), () => { time.at = frame.t; place(); open(); });
+      item.dataset.picture = frame.picture;
+    }
+    if (list.children[number] !== item) list.insertBefore(item, list.children[number] || null);
   }
+  for (const item of shown.values()) { clear(item); item.remove(); }
 }
 
 function ticks() {
@@ -429,6 +449,6 @@ $("time").addEventListener("click", (event) => {
 });
 setInterval(ages, 1000);
 setInterval(() => { if (time.follow && !document.hidden) draw(); }, FOLLOW_MS);
-listen();
 startWatches();
 startDiary();
+afterPaint(() => { listen(); drawWatches().catch(watchFault); });

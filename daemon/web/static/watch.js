@@ -344,6 +344,5 @@ function startWatches() {
   $("w-schedule-add").addEventListener("click", () => hoursRow().querySelector("input").focus());
   $("watch-undo").addEventListener("click", undoRemove);
   $("watch-gone-close").addEventListener("click", () => { $("watch-gone").hidden = true; $("watch-new").focus(); });
-  drawWatches().catch(watchFault);
   setInterval(() => { if (!document.hidden) drawWatches().catch(watchFault); }, FOLLOW_MS);
 }
