@@ -6,8 +6,10 @@ import fcntl
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -193,6 +195,17 @@ def spoil(path: Path, share: float, pages: int) -> None:
         file.write(b"\xa5" * (page * pages))
 
 
+def spoil_newest(path: Path, table: str) -> None:
+    """Garble a row on the newest page of `table`, and nothing of the page's own: a daemon that starts reads it."""
+    with closing(sqlite3.connect(path)) as db:
+        (page,) = db.execute("PRAGMA page_size").fetchone()
+        query = "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY pageno DESC LIMIT 1"
+        (number,) = db.execute(query, (table,)).fetchone()
+    with path.open("r+b") as file:
+        file.seek(page * number - 64)  # rows are filled in from a page's end
+        file.write(b"\xa5" * 16)
+
+
 def test_damaged_and_truncated_files(rig: Rig, snow: Path) -> None:
     rig.urls, rig.more = {"door": str(snow)}, GATE
     rig.start("door")
@@ -201,7 +214,7 @@ def test_damaged_and_truncated_files(rig: Rig, snow: Path) -> None:
     before, path = keeping.rows(rig), keeping.archive_path(rig)
     bank = keeping.folder(rig) / "banks" / "door.bank"
     bank.write_bytes(bank.read_bytes()[: bank.stat().st_size // 2])
-    spoil(path, 0.5, 1)
+    spoil_newest(path, "keys")
 
     rig.start("door")
     daemon = rig.daemon
