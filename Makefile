@@ -45,7 +45,7 @@ format: $(STAMP)  ## let ruff write the layout
 # "nothing chosen", which is a mistake only where it is said twice.
 test: $(STAMP)  ## the whole suite, on the CPU and offline; ARGS="-k bank" chooses
 	@part() { $(BIN)/python -m pytest -q --durations=10 "$$@" $(ARGS); }; \
-	set +e; part -n $(WORKERS) -m "not system"; units=$$?; part -m system; system=$$?; \
+	set +e; part -n $(WORKERS) --dist worksteal -m "not system"; units=$$?; part -m system; system=$$?; \
 	case "$$units $$system" in "0 0"|"0 5"|"5 0") ;; "5 5") echo "make test: no test is chosen by $(ARGS)" >&2; exit 5;; *) exit 1;; esac
 
 demo: $(STAMP)  ## broker, test camera, daemon, questions answered; ONCE=1 ends after the first round
