@@ -111,7 +111,7 @@ def _watched(question: str, fact: Fact, **how: Any) -> Watched:
     return Watched(WatchSpec.model_validate({"question": question, **how}), fact)
 
 
-WATCHED: dict[str, Watched] = {  # thresholds as anybody would find them: tried on two hours of two other streams
+WATCHED: dict[str, Watched] = {  # thresholds as anybody would find them: tried on two hours each of two other streams
     "gate_long": _watched("is the gate open?", stands("gate", "open"), for_s=300, debounce_s=3, **at(0.6, 0.4)),
     "light_red": _watched("is the traffic light red?", stands("light", "red"), debounce_s=3, **at(0.6, 0.4)),
     "night": _watched("is it night?", dark, debounce_s=60, **at(0.8, 0.4)),
