@@ -91,6 +91,12 @@ class Pooler:
             self._db.execute("DELETE FROM stale WHERE camera = ? AND minute = ?", (camera, minute))
         return grown
 
+    def need(self, camera: int, minute: int) -> int:
+        """Bytes that settling this minute may bring at most: what there is already is written over."""
+        query = "SELECT 1 FROM pools WHERE camera = ? AND level = ? AND bucket = ?"
+        wanted = ((MINUTE, minute), (HOUR, minute // 60))
+        return sum(self._sizes[level] for level, bucket in wanted if not self._has(query, (camera, level, bucket)))
+
     def drop_empty(self, camera: int, minutes: set[int]) -> int:
         """Forget those of `minutes` that no carrier is left of, and hours that are empty then.
 
@@ -107,7 +113,10 @@ class Pooler:
     def _any(self, camera: int, bucket: int, level: int) -> bool:
         query = "SELECT 1 FROM frames WHERE camera = ? AND first_s >= ? AND first_s < ? LIMIT 1"
         first_s, length_s = bucket * LENGTH_S[level], LENGTH_S[level]
-        return self._db.execute(query, (camera, first_s, first_s + length_s)).fetchone() is not None
+        return self._has(query, (camera, first_s, first_s + length_s))
+
+    def _has(self, query: str, values: tuple[float, ...]) -> bool:
+        return self._db.execute(query, values).fetchone() is not None
 
     def _of(self, camera: int, minute: int) -> tuple[bytes, bytes]:
         """The pool and the sketches of a minute; empty when it has no carrier."""

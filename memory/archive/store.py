@@ -129,7 +129,7 @@ class Store:
                 else:
                     camera = self.camera(change.camera)
                     need = self._layout.footprint(len(change.records[3]))
-                    pruned += self._make_room(change.camera, camera, need, fresh)
+                    pruned += self._make_room(change.camera, camera, need + self._pools_bytes, fresh)
                     if not self._fits(change.camera, camera, need):
                         refused += 1
                         continue
@@ -138,23 +138,21 @@ class Store:
             self._insert(fresh)
         return Wrote(rows, pruned, refused)
 
-    def settle(self) -> bool:
-        """Bring a few closed minutes' pools up to date; whether there are more."""
+    def settle(self) -> tuple[bool, int]:
+        """Bring a few closed minutes' pools up to date; whether there are more, and how many carriers made room."""
         camera_of = {camera.id: (name, camera) for name, camera in self._cameras.items()}
         query = "SELECT camera, minute FROM stale ORDER BY camera, minute LIMIT ?"
         found = self.db.execute(query, (SETTLE_STEP + len(camera_of),)).fetchall()
         closed = [(key, minute) for key, minute in found if camera_of[key][1].minute != minute][:SETTLE_STEP]
         if not closed:
-            return False
+            return False, 0
+        pruned = 0
         with self.transaction():
-            for key in dict.fromkeys(key for key, _ in closed):
+            for key, minute in closed:  # one by one: room for eight at once might cost the carriers they are of
                 name, camera = camera_of[key]
-                minutes = [minute for other, minute in closed if other == key]
-                hours = len({minute // 60 for minute in minutes})
-                need = len(minutes) * self._layout.pool_footprint + hours * self._layout.hour_footprint
-                self._make_room(name, camera, need, [])
-                self.resettle(name, minutes)
-        return len(closed) == SETTLE_STEP
+                pruned += self._make_room(name, camera, self.pooler.need(key, minute), [])
+                self.resettle(name, [minute])
+        return len(closed) == SETTLE_STEP, pruned
 
     def resettle(self, name: str, minutes: Sequence[int]) -> None:
         """Recompute the pools of `minutes`, inside a transaction."""
@@ -245,13 +243,12 @@ class Store:
         return limit is None or camera.bytes + need <= limit
 
     def _make_room(self, name: str, camera: _Camera, need: int, fresh: list[tuple[int, Prepared]]) -> int:
-        """Remove the oldest until `need` more bytes fit, pools of the coming minute included; returns how many went."""
-        spare = need + self._pools_bytes
+        """Remove the oldest until `need` more bytes fit; returns how many went."""
         gone = 0
-        while camera.rows and not self._fits(name, camera, spare):
+        while camera.rows and not self._fits(name, camera, need):
             limit = self._setup.quotas.get(name, self._setup.quota).bytes or 0
             query = "SELECT id, first_s, bytes FROM frames WHERE camera = ? ORDER BY id LIMIT ?"
-            oldest, missing = [], camera.bytes + spare - limit
+            oldest, missing = [], camera.bytes + need - limit
             for row in self.db.execute(query, (camera.id, PRUNE_STEP)).fetchall():
                 oldest.append(row)
                 missing -= row[2]
@@ -276,7 +273,7 @@ class Store:
         for name, need in needs.items():
             limit, camera = self._setup.quotas.get(name, self._setup.quota).bytes, self._cameras.get(name)
             if limit is not None and camera is not None and need < limit // 2:
-                gone += self._make_room(name, camera, need, [])
+                gone += self._make_room(name, camera, need + self._pools_bytes, [])
         return gone
 
     def _prune_age(self, name: str, camera: _Camera, now_s: float) -> int:

@@ -190,9 +190,9 @@ class Writer:
         """Everything that may wait for a quiet moment; whether there is more of it."""
         assert self._store is not None
         until_s = time.monotonic() + HOUSE_S
-        more = self._store.settle()
+        more = self._settle()
         while more and len(self.inbox) == 0 and time.monotonic() < until_s:
-            more = self._store.settle()
+            more = self._settle()
         if self._salvage is not None:
             self._bring_over(self._salvage)
             more = True
@@ -201,6 +201,13 @@ class Writer:
         if self._asked or now_s >= self._next_poll_s:
             self._next_poll_s = now_s + POLL_S
             self._poll(now_s)
+        return more
+
+    def _settle(self) -> bool:
+        assert self._store is not None
+        more, pruned = self._store.settle()
+        if pruned:
+            self._note(pruned=self._state.pruned + pruned, bytes=self._store.bytes)
         return more
 
     def _poll(self, now_s: float) -> None:

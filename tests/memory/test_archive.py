@@ -20,6 +20,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from memory.archive import Archive, ArchiveError, Entry, Outage, Quota, Reader, schema
+from memory.archive.encoder import Encoder
+from memory.archive.inbox import Taken
+from memory.archive.store import Store
 from tests.memory.archives import SHAPE, T0, WAIT_S, StillClock, entry, fill, opened, setup
 
 
@@ -269,6 +272,23 @@ def test_a_quota_is_never_exceeded_and_the_oldest_leave(
         minutes = {int((T0 + gap * frame) // 60) for frame in kept}
         assert pools <= minutes, "no pool of what is gone"
         reader.close()
+    assert archive.state().pruned == len(sizes) - len(kept), "every moment that left is counted"
+
+
+@pytest.mark.parametrize("gap", [7, 30, 60])
+def test_pools_of_many_minutes_at_once_cost_no_carrier_that_has_room(tmp_path: Path, gap: int) -> None:
+    """A busy writer settles late: eight minutes at once. They take the room they need, not eight times the most."""
+    door = setup(quotas={"door": Quota(50_000)})
+    store = Store(schema.open_file(tmp_path / "archive.sqlite", door), door)
+    encoder = Encoder(door)
+    for frame in range(15):
+        late = Taken((), (), (entry(frame, at_s=T0 + gap * frame),), 0)
+        assert store.write(encoder.prepare(late), T0).pruned == 0
+    while store.settle() != (False, 0):
+        pass
+    assert store.db.execute("SELECT rows, bytes <= 50000 FROM cameras").fetchone() == (15, 1)
+    assert store.db.execute("SELECT count(*) FROM pools WHERE level = 0").fetchone()[0] >= 14 * gap // 60
+    store.db.close()
 
 
 def test_old_carriers_leave_when_their_time_is_over(tmp_path: Path) -> None:
