@@ -1,6 +1,6 @@
 """What do 100 standing questions on 8 cameras cost, and what do 10? Streets, full memories, the daemon's own path.
 
-    python bench/standing_cost.py [--rounds 20] [--cameras 8] [--threads 0] [--quick] [--out FILE]
+    python bench/standing_cost.py [--checkpoint tiny] [--rounds 20] [--cameras 8] [--threads 0] [--quick] [--out FILE]
 
 A round: one changed frame of every camera is absorbed in one batch, then every camera is asked all its questions, turn
 by turn (`Watchman.turn`, so schedule, machines and events are in it). Sets of 10, 100 and 1 question take turns, all
@@ -8,9 +8,9 @@ over the same memories. The ten are every tenth of the hundred, which are all di
 wording, gate, light, picture, and what a plant asks of its halls and docks, in words that the model was not made for.
 
 Milliseconds are the process's own processor time: with one thread, the time on a machine that does nothing else; the
-clock's are in the JSON. `fixed` is the round of one question: what does not grow with their number. `each` is one
-forward a question, the baseline; `fork` the copies of memory alone. `threads` 0 is the daemon's default. Ends with one
-JSON line; `--out` writes it to a file.
+clock's are in the JSON. `fixed` is the round of one question: what does not grow with their number. `pepe` is one
+forward over the tree of all questions, `each` one forward a question, the baseline; `fork` the copies of memory alone.
+`threads` 0 is the daemon's default. Ends with one JSON line; `--out` writes it to a file.
 """
 
 from __future__ import annotations
@@ -154,6 +154,7 @@ def turns(man: Watchman, made: Yard, frames: Sequence[Frame]) -> None:
 def measure(made: Yard, rounds: int) -> dict[str, list[Took]]:
     """A round's parts: absorbing, forking, and the questions by their number and method."""
     men = {f"{size}": watchman(made, questions(size)) for size in SIZES}
+    men |= {f"pepe {size}": watchman(made, questions(size), "pepe") for size in SIZES[:2]}
     slow = {f"each {size}": watchman(made, questions(size), "each") for size in SIZES[:2]}
     found: dict[str, list[Took]] = {}
     for number in tqdm(range(WARM + rounds), desc="rounds", unit="round"):
@@ -187,6 +188,8 @@ def summary(found: dict[str, list[Took]], made: Yard) -> dict[str, Any]:
         "question_tokens": tokens,
         "ratio": round(mid["100"] / mid["10"], 2),
         "ratio_round": round(rounds["100"] / rounds["10"], 2),
+        "rules": model.geometry.rules,
+        "ratio_pepe": round(mid["pepe 100"] / mid["pepe 10"], 2),
         "ratio_each": round(mid["each 100"] / mid["each 10"], 2),
         "ratio_wall": round(wall["100"] / wall["10"], 2),
         "fixed_share": {name: round(mid["1"] / mid[name], 2) for name in ("10", "100")},
@@ -204,7 +207,8 @@ def show(result: dict[str, Any]) -> None:
     print(f"{result['machine']}, {result['threads']} threads; {cameras} cameras, model {result['model']}")
     print(f"{'ms a round':34} {'10':>9} {'100':>9} {'ratio':>7}")
     rows = [
-        ("questions", own["10"], own["100"]),
+        (f"questions ({result['rules']})", own["10"], own["100"]),
+        ("questions, as one tree (pepe)", own["pepe 10"], own["pepe 100"]),
         ("questions, one by one (each)", own["each 10"], own["each 100"]),
         ("frames absorbed and questions", own["absorb"] + own["10"], own["absorb"] + own["100"]),
     ]
@@ -218,6 +222,7 @@ def show(result: dict[str, Any]) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", default="tiny")
     parser.add_argument("--rounds", type=int, default=20, help="of each number of questions")
     parser.add_argument("--cameras", type=int, default=8)
     parser.add_argument("--threads", type=int, default=0, help="0: the daemon's default, one core left free")
@@ -228,10 +233,10 @@ def main() -> None:
     raw = {
         "cameras": {"street": {"url": "file"}},
         "memory": {"carriers": CARRIERS, "detail_frames": DETAIL},
-        "model": {"path": "tiny", "device": "cpu", "threads": wanted.threads},
+        "model": {"path": wanted.checkpoint, "device": "cpu", "threads": wanted.threads},
     }
     core = build(parse(raw, ""))
-    made = yard(core, wanted.cameras, (WARM + rounds) * len(SIZES) + 2 * EACH_ROUNDS)
+    made = yard(core, wanted.cameras, (WARM + rounds) * (len(SIZES) + 2) + 2 * EACH_ROUNDS)
     result = summary(measure(made, rounds), made)
     show(result)
     line = json.dumps(result)

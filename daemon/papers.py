@@ -66,7 +66,11 @@ STAGES = (
     Stage("memory.retain", "memory.retain", "Who leaves when the memory is full."),
     Stage("memory.recall", "memory.recall", "Which carriers a question reads, of bank and archive, in the time asked."),
     Stage("memory.focus", "memory.focus", "Which visual tokens of the newest frames a question reads."),
-    Stage("rules", "memory.rules", "How many standing questions are read over one memory. Not a setting yet."),
+    Stage(
+        "rules",
+        "memory.rules",
+        "How many standing questions are read over one memory. Named in the card of the checkpoint.",
+    ),
 )
 _BESIDE = (
     Shelved(Stage("model.rope_scale", "", ""), "model.rope_scale", INTP, page="configuration.md#model"),

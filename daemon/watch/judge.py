@@ -29,12 +29,12 @@ class Judge:
     method: Rules
 
     @classmethod
-    def of(cls, model: Model, positions: Positions, method: str = "pepe") -> Judge:
-        """For a checkpoint. Raises ModelError where its tokens do not tell a yes from a no."""
+    def of(cls, model: Model, positions: Positions, method: str | None = None) -> Judge:
+        """For a checkpoint; `method` of `memory/rules`, None: the one it was trained for. Raises ModelError where its
+        tokens do not tell a yes from a no."""
         yes, no = openings(model)
-        return cls(
-            Reader(model, positions), torch.tensor(sorted(yes)), torch.tensor(sorted(no)), rules.make({method: {}})
-        )
+        made = rules.make({method or model.geometry.rules: {}})
+        return cls(Reader(model, positions), torch.tensor(sorted(yes)), torch.tensor(sorted(no)), made)
 
     def probabilities(self, view: MemoryView, questions: Sequence[Sequence[int]]) -> list[float]:
         """P(yes) of each question (token ids, `Model.question_ids`), among yes and no: 1 / (1 + exp(-log-odds)).

@@ -9,9 +9,10 @@ debounce do not end it. What was not evaluated is as it was: a picture that does
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from daemon.watch.spec import WatchSpec
 
@@ -21,12 +22,14 @@ SLEWED_S = 60.0  # cameras' stamps are not in order; a clock that goes back furt
 Kind = Literal["new", "update", "end"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+_WHOLE = ConfigDict(extra="forbid")  # read from a file
 
 
-class Event(_Frozen):
+@dataclass(frozen=True, slots=True)
+class Event:
     """One happening. Times are epoch seconds."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _WHOLE
 
     id: str
     start_s: float  # since when it is so, as far as is known
@@ -37,18 +40,24 @@ class Event(_Frozen):
     reason: str = ""  # why it ended: `over`, or what else came between
 
 
-class Reading(_Frozen):
+@dataclass(frozen=True, slots=True)
+class Reading:
     """What a camera's memory says."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _WHOLE
 
     probability: float
     so: bool  # with hysteresis
 
 
-class State(_Frozen):
+@dataclass(frozen=True, slots=True)
+class State:
     """Everything the future depends on."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = _WHOLE
+
     now_s: float = 0.0
-    readings: dict[str, Reading] = {}
+    readings: dict[str, Reading] = field(default_factory=dict)
     rose_s: float | None = None  # some camera says so, since then
     held_s: float | None = None  # longer than the debounce: since then
     fell_s: float | None = None  # while held: no camera says so any more, since then
@@ -66,7 +75,8 @@ class State(_Frozen):
         return sum(start_s > now_s - HOUR_S for start_s in self.starts)
 
 
-class Transition(_Frozen):
+@dataclass(frozen=True, slots=True)
+class Transition:
     """What is to be told. `before` of a `new` event is the same one, not yet open."""
 
     type: Kind
@@ -110,7 +120,7 @@ def close(state: State, now_s: float, reason: str) -> Next:
 
 
 def _end(event: Event, end_s: float, reason: str) -> Transition:
-    after = event.model_copy(update={"end_s": max(end_s, event.start_s), "open": False, "reason": reason})
+    after = replace(event, end_s=max(end_s, event.start_s), open=False, reason=reason)
     return Transition(type="end", before=event, after=after)
 
 
@@ -118,40 +128,37 @@ def _clocked(state: State, now_s: float) -> State:
     """At `now_s`. Of a clock that was set back only what is past is moved along: lengths stay what they are."""
     back_s = state.now_s - now_s
     if back_s <= SLEWED_S:
-        return state.model_copy(update={"now_s": max(now_s, state.now_s)})
-    moved = {
-        name: None if value is None else value - back_s
-        for name in ("rose_s", "held_s", "fell_s", "ended_s")
-        for value in (getattr(state, name),)
-    }
+        return replace(state, now_s=max(now_s, state.now_s))
+    rose_s, held_s, fell_s, ended_s = (
+        None if value is None else value - back_s for value in (state.rose_s, state.held_s, state.fell_s, state.ended_s)
+    )
     starts = tuple(start_s - back_s for start_s in state.starts)
-    return state.model_copy(update={**moved, "starts": starts, "now_s": now_s})
+    return State(now_s, state.readings, rose_s, held_s, fell_s, ended_s, state.event, starts)
 
 
 def _weighed(state: State, readings: dict[str, Reading]) -> State:
     """With new readings: whether any says so may change."""
     was, so = any(item.so for item in state.readings.values()), any(item.so for item in readings.values())
-    change: dict[str, object] = {"readings": readings}
+    rose_s, fell_s = state.rose_s, state.fell_s
     if so and not was:
-        change["fell_s"] = None
-        if state.held_s is None:
-            change["rose_s"] = state.now_s
+        fell_s = None
+        rose_s = state.now_s if state.held_s is None else rose_s
     elif was and not so:
-        change |= {"rose_s": None} if state.held_s is None else {"fell_s": state.now_s}
-    return state.model_copy(update=change)
+        rose_s, fell_s = (None, fell_s) if state.held_s is None else (rose_s, state.now_s)
+    return replace(state, readings=readings, rose_s=rose_s, fell_s=fell_s)
 
 
 def _advance(name: str, spec: WatchSpec, state: State) -> Next:
     """What has become so, with the readings as they are, until the state's own time."""
     now_s = state.now_s
     if state.held_s is None and state.rose_s is not None and now_s - state.rose_s >= spec.debounce_s:
-        state = state.model_copy(update={"held_s": state.rose_s})
+        state = replace(state, held_s=state.rose_s)
     if state.fell_s is not None and now_s - state.fell_s >= spec.debounce_s:
         fell_s = state.fell_s
         event = state.event
-        state = state.model_copy(update={"rose_s": None, "held_s": None, "fell_s": None})
+        state = replace(state, rose_s=None, held_s=None, fell_s=None)
         if event is not None:
-            ended = state.model_copy(update={"event": None, "ended_s": now_s})
+            ended = replace(state, event=None, ended_s=now_s)
             return ended, (_end(event, fell_s, "over"),)
     cool = state.ended_s is None or now_s - state.ended_s >= spec.cooldown_s
     if state.held_s is None or state.fell_s is not None:
@@ -168,15 +175,13 @@ def _advance(name: str, spec: WatchSpec, state: State) -> Next:
         top=max(seeing.values()),
     )
     recent = (*(start_s for start_s in state.starts if start_s > now_s - HOUR_S), now_s)[-MAX_STARTS:]
-    state = state.model_copy(update={"event": event, "starts": recent})
-    return state, (Transition(type="new", before=event.model_copy(update={"open": False}), after=event),)
+    state = replace(state, event=event, starts=recent)
+    return state, (Transition(type="new", before=replace(event, open=False), after=event),)
 
 
 def _updated(state: State, event: Event, seeing: Mapping[str, float]) -> Next:
     """An open event that one more camera sees is told again; a higher probability is only kept."""
     fresh = tuple(camera for camera in seeing if camera not in event.cameras)
-    after = event.model_copy(
-        update={"cameras": event.cameras + fresh, "top": max((event.top, *seeing.values()))},
-    )
+    after = replace(event, cameras=event.cameras + fresh, top=max((event.top, *seeing.values())))
     told = (Transition(type="update", before=event, after=after),) if fresh else ()
-    return state.model_copy(update={"event": after}), told
+    return replace(state, event=after), told

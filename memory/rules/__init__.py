@@ -27,7 +27,7 @@ class Reader:
 
 
 class Rules(Protocol):
-    """Evaluates standing questions. Holds no state; neither `view` nor any bank changes."""
+    """Evaluates standing questions. Neither `view` nor any bank changes, and what is kept changes no result."""
 
     paper: ClassVar[Paper]
 
@@ -42,6 +42,7 @@ TABLE: dict[str, str] = {
     "random": "memory.rules.random:Random",
     "pepe": "memory.rules.pepe:Pepe",
     "pap": "memory.rules.pap:Pap",
+    "prompt_cache": "memory.rules.prompt_cache:PromptCache",
 }
 
 

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from stream.attention import Mass, Step
+    from stream.attention import Mass, Reading, Step
     from stream.kv import Lane, Past, Slab, Store
+    from stream.rope import Rope
     from stream.tower import Tower
     from stream.types import Pointer, Trust, VisualTokens
 
@@ -41,6 +42,7 @@ class Geometry:
     dtype: torch.dtype
     device: torch.device
     caption: str = "Say in a few words what happens here."  # what it is asked for one line about an event
+    rules: str = "pepe"  # how it reads standing questions (`memory/rules`)
 
     @property
     def carrier_bytes(self) -> int:
@@ -52,6 +54,7 @@ class Model(Protocol):
     """A vision-language checkpoint. Not thread-safe: one thread owns it."""
 
     geometry: Geometry
+    rope: Rope
 
     @property
     def identity(self) -> str:
@@ -88,6 +91,10 @@ class Model(Protocol):
 
     def forward_all(self, steps: Sequence[Step]) -> list[Tensor]:
         """Several such steps in one forward, which reads the weights once; their hidden states."""
+        ...
+
+    def run(self, embeds: Tensor, plan: Reading) -> Tensor:
+        """The language model over [B, T, D], which attends as `plan` says; hidden states [B, T, D]."""
         ...
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ class Card(BaseModel):
     pointer: Pointer | None = None  # absent: evidence is the mean attention of all layers and heads
     trust: Trust | None = None  # absent: confidence is the words' own probability, and nothing is held back
     caption: str = "Say in a few words what happens here."  # asked for one line about an event
+    rules: Literal["pepe", "prompt_cache"] = "pepe"  # how standing questions are read (`memory/rules`)
     fold_case: bool = False  # questions are read in lower case
     image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)

@@ -59,6 +59,7 @@ class LlavaOnevision:
             dtype=net.dtype,
             device=net.device,
             caption=card.caption,
+            rules=card.rules,
         )
         self.rope = disarm(self.language, head_width)
         install(self.language)
@@ -168,7 +169,7 @@ class LlavaOnevision:
         return side.split(self.run(side.embeds, side) if self._graphs is None else self._graphs.forward(side))
 
     def run(self, embeds: Tensor, plan: Reading) -> Tensor:
-        """The language model over `embeds` [B, T, D] under `plan`; hidden states [B, T, D]."""
+        """See `Model.run`."""
         out = self.language(
             inputs_embeds=embeds,
             use_cache=False,  # whoever reads keeps the keys

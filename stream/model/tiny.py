@@ -22,6 +22,7 @@ SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>", 
 CARD = Card(
     prefix="<|im_start|>",
     suffix="{question}<|im_start|>",  # a token is a tenth of a question here: no chat template
+    rules="prompt_cache",
     caption="what passed last?",  # of all it was taught to answer, what says most of one event
     fold_case=True,  # capitals would have to be learned letter by letter
     positions="compact",

@@ -93,8 +93,9 @@ def _parcel(moment: Moment) -> Draft | None:
 
 def _fixture(kind: str, moment: Moment) -> Draft | None:
     states, rng = moment.truth.fixtures.get(kind), moment.rng
-    if states is None:
-        return None
+    if states is None:  # no gate: it is neither open nor closed
+        asked = STATES[kind][int(rng.integers(len(STATES[kind])))]
+        return Draft(f"stand_{kind}", NO, (("state", asked),)) if rng.random() < 0.2 else None
     if kind == "light" and not moment.black and not moment.truth.coloured[moment.step] and rng.random() < 0.5:
         return None
     now = states[moment.step]

@@ -43,6 +43,7 @@ class Recipe:
     retain: tuple[dict[str, Any], ...] = DAILY  # drawn per clip
     positions: str = "compact"
     typos: float = 0.0
+    modules: float = 0.0  # share of standing questions of which only the last token reads memory
     slot: int = 28  # tokens a question and its answer may take; longer ones are not asked
     styles: tuple[dict[str, Any], ...] = ({},)  # drawn per clip
     ungated: float = 0.0  # share of the clips in which still frames come too, as from a noisy camera
@@ -151,6 +152,7 @@ class _Put:
     ids: list[int]
     learn: list[int]
     shelf: Shelf
+    module: int  # of its first tokens, how many read nothing but each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,10 +260,16 @@ class Clips(Dataset[Batch]):
                 continue
             asked, said = self.codec.question_ids(question.text), self.codec.answer_ids(question.answer)
             if len(asked) + len(said) <= self.recipe.slot:
-                put.append(_Put(question, asked + said, [IGNORE] * (len(asked) - 1) + said, shelf))
+                learn = [IGNORE] * (len(asked) - 1) + said
+                put.append(_Put(question, asked + said, learn, shelf, self._module(question, asked, rng)))
             if len(put) == count:
                 break
         return put
+
+    def _module(self, question: Question, asked: list[int], rng: np.random.Generator) -> int:
+        """See `memory/rules/prompt_cache.py`: all but the last token."""
+        once = self.recipe.modules and question.kind in STANDING and rng.random() < self.recipe.modules
+        return len(asked) - 1 if once else 0
 
     def _tensors(self, lives: list[tuple[list[Shelf], list[_Put]]]) -> tuple[Script, Asked]:
         shape, rows, count = self.shape, len(lives), self.recipe.questions
@@ -269,6 +277,7 @@ class Clips(Dataset[Batch]):
         text = torch.zeros(rows, count, length, dtype=torch.long)
         target = torch.full((rows, count, length), IGNORE)
         real = torch.zeros(rows, count, length, dtype=torch.bool)
+        module = torch.zeros_like(real)
         family = torch.full((rows, count), -1)
         point_from = torch.full((rows, count, 2), -1)
         blank = lives[0][0][0]
@@ -281,6 +290,7 @@ class Clips(Dataset[Batch]):
             for number, put in enumerate(asked):
                 text[row, number, : len(put.ids)] = torch.tensor(put.ids)
                 real[row, number, : len(put.ids)] = True
+                module[row, number, : put.module] = True
                 target[row, number, : len(put.learn)] = torch.tensor(put.learn)
                 family[row, number] = FAMILIES.index(put.question.family)
                 point_from[row, number] = self._points(put)
@@ -300,6 +310,7 @@ class Clips(Dataset[Batch]):
                 [torch.stack([scheme.text(shelf.text, length) for shelf in row]) for row in shelves]
             ),
             text_real=real,
+            module=module if self.recipe.modules else None,
         )
         return script, Asked(text, target, family, point_from, point_to)
 

@@ -3,6 +3,7 @@
     sequence  [clip 0: system S, frame 0: N visual, carrier, ..., frame F-1] ... [clip B-1] [text of all questions]
     frame     reads  system | M slots of its own moment | itself, causal
     question  reads  system | M slots of its own moment | full detail of k frames | itself, causal
+    module    reads  itself, causal: words of a standing question that are read once for all frames
 
 A slot is a mix of carriers (`rehearsal.py`): one of them, or a weighted mean after merges. Keys are mixed before they
 are rotated, as the bank does. Nothing else is read, so attention costs F (N+1) (S+M+N+1) a clip and not the square of
@@ -53,6 +54,7 @@ class Script:
     detail: Detail
     text_where: Tensor  # float32 [B, Q, L]
     text_real: Tensor  # bool [B, Q, L] False for padding
+    module: Tensor | None = None  # bool [B, Q, L] text that reads its own question alone; None: no such text
 
 
 def sequence(model: LlavaOnevision, feats: Tensor, text: Tensor, real: Tensor) -> Tensor:
@@ -123,6 +125,9 @@ class Unrolled:
             plan._seen = rope.at(detail.where.reshape(texts.rows, -1), like) if detail.frame.shape[2] else None
             extra = (detail.frame >= 0).reshape(texts.rows, -1).repeat_interleave(script.visual, -1)
             text_mask = texts.mask(script.system, extra)
+            if script.module is not None:
+                text_mask = text_mask.clone()
+                text_mask[..., : -texts.length] &= ~script.module.reshape(texts.rows, 1, texts.length, 1)
         causal = torch.ones(script.system, script.system, dtype=torch.bool, device=like.device).tril()
         plan._masks = (plan._frames.mask(script.system), text_mask, causal[None, None])
         return plan

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from daemon.watch.machine import State, Transition, close, lose, step
 from daemon.watch.spec import WatchSpec
 
+STATE = TypeAdapter(State)
 CAMERAS = ("door", "yard")
 
 
@@ -149,7 +151,7 @@ def test_whatever_is_seen(own: WatchSpec, steps: list[tuple[float, str, float | 
     for number, (passed_s, camera, probability) in enumerate(steps):
         now_s += passed_s
         if number == restart:
-            other.state = State.model_validate_json(other.state.model_dump_json())
+            other.state = STATE.validate_json(STATE.dump_json(other.state))
         before = len(watch.told)
         watch.at(now_s, **{camera: probability})
         other.at(now_s, **{camera: probability})

@@ -75,6 +75,15 @@ def test_states_are_those_of_the_fixtures(drawn: list[tuple[Truth, Question]]) -
             assert (question.answer == YES) == same
 
 
+def test_what_a_street_lacks_is_in_no_state(drawn: list[tuple[Truth, Question]]) -> None:
+    for kind in ("gate", "light", "sign"):
+        lacking = [
+            question for truth, question in drawn if question.kind == f"stand_{kind}" and kind not in truth.fixtures
+        ]
+        assert {question.answer for question in lacking} == {NO}
+        assert len({dict(question.slots)["state"] for question in lacking}) > 1
+
+
 def test_they_are_no_part_of_what_people_ask_in_other_stages() -> None:
     assert not set(STANDING) & set(KINDS)
     assert not set(STANDING) & set(PATTERNS), "the tokeniser was made without them"

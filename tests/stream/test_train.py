@@ -96,6 +96,26 @@ def test_answers_stand_where_they_are_learned(model: loop.LlavaOnevision) -> Non
         assert mark == -1 or int(asked.text[row, number, mark]) in model.marks
 
 
+def test_words_that_are_read_once_are_those_of_standing_questions(model: loop.LlavaOnevision) -> None:
+    """All but the last token before the answer; of other questions, and without `modules`, none."""
+    mixed = replace(RECIPE, kinds={"stand_is": 1.0, "now_what": 1.0}, slot=40, questions=8, moments=2)
+    plain, batch = clips(mixed, model)[0], clips(replace(mixed, modules=1.0), model)[0]
+    assert plain.script is not None
+    assert plain.script.module is None
+    script, asked = batch.script, batch.asked
+    assert script is not None
+    assert script.module is not None
+    assert asked is not None
+    counts = {"standing": 0, "now": 0}
+    for row, number in torch.nonzero(asked.family >= 0).tolist():
+        family = FAMILIES[int(asked.family[row, number])]
+        before = int(asked.point_from[row, number, 0])
+        alone = torch.nonzero(script.module[row, number]).flatten().tolist()
+        assert alone == (list(range(before)) if family == "standing" else [])
+        counts[family] += 1
+    assert min(counts.values()) > 0
+
+
 def test_a_gate_leaves_what_moves() -> None:
     """Most empty seconds are gone, the count is exact, nothing is taken from a gap."""
     rng = np.random.default_rng(1)

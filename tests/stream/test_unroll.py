@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from memory.bank import MemoryBank
+from memory.rules import Reader
+from memory.rules.prompt_cache import PromptCache
 from stream.attention import Mass
 from stream.model.llava_onevision import LlavaOnevision
 from stream.train.rehearsal import Keeping, Rehearsal, Shape, Shelf
@@ -25,8 +27,11 @@ def shelves(rows: list[Shelf]) -> Shelves:
     return Shelves(mix, where, valid)
 
 
-def unrolled(model: LlavaOnevision, frames: list[Frame], keeping: Keeping, bank: MemoryBank) -> tuple[Unrolled, Tensor]:
-    """One forward over the clip with the question asked at three moments; the plan and hidden states [Q, L, D]."""
+def unrolled(
+    model: LlavaOnevision, frames: list[Frame], keeping: Keeping, bank: MemoryBank, module: bool = False
+) -> tuple[Unrolled, Tensor]:
+    """One forward over the clip with the question asked at three moments; the plan and hidden states [Q, L, D].
+    `module`: of the question only the last token reads what is remembered."""
     feats = torch.stack([model.encode(frame.image[None])[0].feats for frame in frames])
     shape = Shape(model.geometry.grid, len(model.system_ids()), model.geometry.width)
     life = Rehearsal(feats.mean(1), [frame.wall_s for frame in frames], keeping, shape)
@@ -50,6 +55,7 @@ def unrolled(model: LlavaOnevision, frames: list[Frame], keeping: Keeping, bank:
         ),
         text_where=torch.stack([scheme.text(shelf.text, len(ids) + 2) for shelf in asked])[None],
         text_real=(torch.arange(len(ids) + 2) < len(ids)).expand(1, len(asked), -1),
+        module=(torch.arange(len(ids) + 2) < len(ids) - 1).expand(1, len(asked), -1) if module else None,
     )
     text = torch.tensor([*ids, 0, 0]).expand(1, len(asked), -1)
     embeds = sequence(model, feats[None], text, script.text_real)
@@ -96,6 +102,26 @@ def test_unrolled_equals_the_bank(positions: str, carriers: int, detail: int, re
         past = mass.total[0, len(model.system()) : len(model.system()) + len(view.past)]
         by_slot = torch.zeros(carriers).index_add(0, view.source, past)
         assert torch.allclose(plan.pointed[0, number, len(ids) - 1], by_slot, atol=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["compact", "time"])
+@pytest.mark.parametrize(("carriers", "detail"), [(16, 0), (4, 3)])
+def test_words_that_read_nothing_equal_those_that_were_read_once(positions: str, carriers: int, detail: int) -> None:
+    model, method = random_model(), PromptCache()
+    bank = make_bank(model, carriers, detail, positions=positions)
+    frames = random_frames(11)
+    _, hidden = unrolled(model, frames, Keeping(carriers, detail, {"adjacent": {}}, positions), bank, module=True)
+    _, reading = unrolled(model, frames, Keeping(carriers, detail, {"adjacent": {}}, positions), bank)
+    encoder, ids = make_encoder(model), model.question_ids(QUESTION)
+    reader = Reader(model, bank.policy.positions)
+    for step, frame in enumerate(frames):
+        absorb(encoder, bank, frame)
+        if step in ASKED_AFTER:
+            number = ASKED_AFTER.index(step)
+            theirs = method.scores(reader, bank.fork(now_s=frame.wall_s), [ids])[0]
+            ours, other = (model.logits(states[number, len(ids) - 1]).log_softmax(-1) for states in (hidden, reading))
+            assert relative(ours, theirs) < 1e-4
+            assert relative(other, theirs) > 1e-3, "words that read what is remembered say something else"
 
 
 def test_the_comparison_can_fail() -> None:
