@@ -111,17 +111,17 @@ def _watched(question: str, fact: Fact, **how: Any) -> Watched:
     return Watched(WatchSpec.model_validate({"question": question, **how}), fact)
 
 
-WATCHED: dict[str, Watched] = {  # thresholds as anybody would find them: tried on two hours each of two other streams
+WATCHED: dict[str, Watched] = {  # thresholds as anybody would find them: tried on four hours each of two other streams
     "gate_long": _watched("is the gate open?", stands("gate", "open"), for_s=300, debounce_s=3, **at(0.6, 0.4)),
     "light_red": _watched("is the traffic light red?", stands("light", "red"), debounce_s=3, **at(0.6, 0.4)),
     "night": _watched("is it night?", dark, debounce_s=60, **at(0.8, 0.4)),
     "covered": _watched("is the picture black?", black, debounce_s=3, **at(0.6, 0.4)),
-    "parcel": _watched("has somebody left a parcel?", lies, debounce_s=3, **at(0.8, 0.4)),
-    "person": _watched("is a person in view?", there("person"), debounce_s=1, **at(0.9, 0.3)),
+    "parcel": _watched("has somebody left a parcel?", lies, debounce_s=3, **at(0.98, 0.4)),
+    "person": _watched("is a person in view?", there("person"), debounce_s=3, **at(0.8, 0.4)),
     "car": _watched("is there a car right now?", there("car"), debounce_s=1, **at(0.8, 0.4)),
     "red_cars": _watched("is there a red car?", there("car", "red"), kind="count", debounce_s=1, **at(0.9, 0.3)),
     "dog": _watched("can you see a dog?", there("dog"), debounce_s=1, **at(0.95, 0.3)),
-    "bus": _watched("is a bus visible?", there("bus"), debounce_s=1, **at(0.95, 0.3)),
+    "bus": _watched("is a bus visible?", there("bus"), debounce_s=2, **at(0.9, 0.3)),
 }
 
 
