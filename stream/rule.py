@@ -9,7 +9,8 @@
 A step is one absorbed frame. A question asked after frame f has step f, so it sees frames 0..f; questions of one
 sequence never see each other, which lets training put many on one clip. A carrier is evicted when a frame joins a
 full bank: that frame has still read it, a question after that frame does not. VideoScan (arXiv 2503.09387) section 3.2,
-with eviction, recent detail and several questions added.
+with eviction, recent detail and several questions added. Words of standing questions may be read once for all frames:
+then they read text of their own question alone (`Script.module`, `memory/rules/prompt_cache.py`).
 
              system  visual(own)  visual(other)  carrier            text
     visual     yes     <= self        no         earlier, kept       no

@@ -20,9 +20,7 @@ HOUR_S = 3600.0
 MAX_STARTS = 7200  # in the last hour, of which the oldest are given up
 SLEWED_S = 60.0  # cameras' stamps are not in order; a clock that goes back further was set
 Kind = Literal["new", "update", "end"]
-
-
-_WHOLE = ConfigDict(extra="forbid")  # read from a file
+_WHOLE = ConfigDict(extra="forbid")  # of a saved state every key is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +131,8 @@ def _clocked(state: State, now_s: float) -> State:
         None if value is None else value - back_s for value in (state.rose_s, state.held_s, state.fell_s, state.ended_s)
     )
     starts = tuple(start_s - back_s for start_s in state.starts)
-    return State(now_s, state.readings, rose_s, held_s, fell_s, ended_s, state.event, starts)
+    moved = replace(state, rose_s=rose_s, held_s=held_s, fell_s=fell_s, ended_s=ended_s)
+    return replace(moved, now_s=now_s, starts=starts)
 
 
 def _weighed(state: State, readings: dict[str, Reading]) -> State:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -100,16 +100,15 @@ class Known:
             raise ValueError(f"rule {rules.index(())} of {len(rules)} has no tokens")
         found = self.packs.pop(rules, None) or self._pack(model, rules)
         self.packs[rules] = found
-        for kept, most in ((self.packs, SETS), (self.modules, MODULES)):
-            for oldest in list(kept)[:-most]:
-                del kept[oldest]  # type: ignore[arg-type]
+        _bound(self.packs, SETS)
+        _bound(self.modules, MODULES)
         return found
 
     def _pack(self, model: Model, rules: tuple[Words, ...]) -> Pack:
         every = [rule[:-1] for rule in rules]
         self._read(model, sorted({words for words in every if words not in self.modules}))
         for words in dict.fromkeys(every):
-            self.modules[words] = self.modules.pop(words)
+            self.modules[words] = self.modules.pop(words)  # used last
         modules = [self.modules[words] for words in every]
         counts = torch.tensor([len(words) for words in every])
         keys, values = (_padded([module[part] for module in modules], int(counts.max())) for part in (0, 1))
@@ -129,6 +128,12 @@ class Known:
         for row, words in enumerate(fresh):
             own = slice(0, len(words))
             self.modules[words] = keys[:, row, :, own].clone(), values[:, row, :, own].clone()
+
+
+def _bound(kept: dict[Any, Any], most: int) -> None:
+    """What was used longest ago leaves."""
+    for oldest in list(kept)[:-most]:
+        del kept[oldest]
 
 
 def _padded(parts: Sequence[Tensor], width: int) -> Tensor:

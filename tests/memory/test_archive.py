@@ -272,7 +272,11 @@ def test_a_quota_is_never_exceeded_and_the_oldest_leave(
         minutes = {int((T0 + gap * frame) // 60) for frame in kept}
         assert pools <= minutes, "no pool of what is gone"
         reader.close()
-    assert archive.state().pruned == len(sizes) - len(kept), "every moment that left is counted"
+    left = Reader.open(path)  # after the writer's end: its house may have made room since
+    assert archive.state().pruned == len(sizes) - len(left.rows("door", None, None)), (
+        "every moment that left is counted"
+    )
+    left.close()
 
 
 @pytest.mark.parametrize("gap", [7, 30, 60])
